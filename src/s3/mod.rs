@@ -1,0 +1,14 @@
+//! The words of S3 on the wire. Knows no other room.
+
+pub mod address;
+pub mod checksum;
+pub mod code;
+pub mod error;
+pub mod headers;
+pub mod range;
+pub mod rewrite;
+pub mod xml;
+
+pub use address::{Bucket, Key};
+pub use code::{Blame, Code};
+pub use error::{Error, Result};
