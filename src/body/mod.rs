@@ -1,1 +1,44 @@
-//! Bytes in motion.
+//! Bytes in motion: what a client sends, checked and sealed; what the store sends, opened. Nothing is gathered
+//! beyond a chunk.
+
+mod checked;
+pub mod chunked;
+mod opening;
+mod sealing;
+
+pub use checked::{Checked, Sums};
+pub use opening::Opening;
+pub use sealing::SealedBody;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+
+/// Why a body broke off.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body as it is passed from room to room.
+pub type ByteBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body that has no bytes.
+pub fn empty() -> ByteBody {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is all there.
+pub fn full(bytes: impl Into<Bytes>) -> ByteBody {
+    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body from a source that is asked piece by piece.
+fn from_source<S, F, E>(source: S, next: impl Fn(S) -> F + Send + 'static) -> ByteBody
+where
+    S: Send + 'static,
+    F: Future<Output = Result<Option<(Bytes, S)>, E>> + Send + 'static,
+    E: Into<BoxError> + Send + 'static,
+{
+    use futures_util::TryStreamExt as _;
+    let pieces = futures_util::stream::try_unfold(source, next).map_ok(Frame::data).map_err(Into::into);
+    StreamBody::new(pieces).boxed_unsync()
+}

@@ -134,6 +134,13 @@ impl Hasher {
         Self { algorithm, state }
     }
 
+    /// The checksum of bytes that are all there.
+    pub fn digest(algorithm: Algorithm, bytes: &[u8]) -> Checksum {
+        let mut hasher = Self::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod checksum;
 pub mod code;
+pub mod copy;
 pub mod error;
 pub mod headers;
 pub mod range;

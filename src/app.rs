@@ -1,0 +1,66 @@
+//! From the configuration to every room, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::handler::{Rooms, Sizes};
+use crate::metrics::Metrics;
+use crate::policy::{Policy, Table};
+
+/// Listed objects whose size is remembered.
+const SIZES: u64 = 100_000;
+
+/// A running s3veil: the rooms that a request passes.
+pub struct App {
+    /// Who asks.
+    pub authenticator: Authenticator,
+    /// What is allowed, with which key.
+    pub policy: Policy,
+    /// Where it is done.
+    pub rooms: Arc<Rooms>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Builds every room. Nothing is contacted.
+    ///
+    /// Errors: a message that names the key, its value and the remedy.
+    pub fn build(config: Config) -> Result<Self, String> {
+        let kms = config.kms.build()?;
+        let names: Vec<String> = kms.keys().cloned().collect();
+        let policy = Policy::new(Table::build(config.policy, &names)?);
+        let backend = config.store.build()?;
+        let authenticator = config.auth.build().map_err(|why| format!("auth.{why}"))?;
+        for identity in authenticator.identities() {
+            if let Some(name) = identity.store_credentials().filter(|name| !backend.has_credentials(name)) {
+                return Err(format!(
+                    "auth.identities: '{}' has store = '{name}', and there is no [store.credentials.{name}]. Add it",
+                    identity.name()
+                ));
+            }
+        }
+        let rooms = Rooms {
+            backend,
+            keys: config.cache.build(kms),
+            sizes: Sizes::new(SIZES),
+            client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
+        };
+        Ok(Self { authenticator, policy, rooms: Arc::new(rooms), metrics: Arc::default() })
+    }
+
+    /// Seals and opens a probe with every EK of the policy, so that a key that can't be used is found now.
+    ///
+    /// Errors: a message that names each EK and what is wrong with it.
+    pub async fn probe(&self) -> Result<(), String> {
+        let mut wrong = Vec::new();
+        for ek in self.policy.eks() {
+            if let Err(why) = self.rooms.keys.probe(&ek.kms, &ek.ek).await {
+                wrong.push(format!("policy: ek = '{}' of kms '{}' can't be used: {why}", ek.ek.as_str(), ek.kms));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+}

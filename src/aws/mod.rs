@@ -1,0 +1,4 @@
+//! What every service of AWS's making needs: credentials and signatures.
+
+pub mod credentials;
+pub mod sign;

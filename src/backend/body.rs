@@ -1,0 +1,98 @@
+//! Bodies for the store. Promise 1 as a type: a `StoreBody` is made of sealed bytes, or with policy's own leave.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty, Full};
+
+use super::PayloadMode;
+use super::framing::{Framed, framed_len};
+use super::timeout::{Progress, Watched};
+use crate::aws::sign::BodyHash;
+use crate::body::{ByteBody, Checked, SealedBody};
+use crate::policy::Forward;
+use crate::s3::checksum::{Algorithm, Hasher};
+
+/// A body for the store.
+#[derive(Debug)]
+pub struct StoreBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Document(Bytes),
+    Stream { body: ByteBody, length: u64, checksum: Option<Algorithm> },
+}
+
+/// A body ready to send: its bytes on the wire, their number, and what the signature says of them.
+pub(super) struct Payload {
+    pub body: ByteBody,
+    pub length: u64,
+    pub hash: BodyHash,
+}
+
+impl StoreBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// A sealed body. Its length is in sealed bytes.
+    pub fn sealed(body: SealedBody) -> Self {
+        let length = body.length().get();
+        Self(Kind::Stream { body: body.into_body(), length, checksum: None })
+    }
+
+    /// A client's body as it came, checked on its way. A checksum that the client sends behind its body goes
+    /// behind the forwarded one.
+    pub fn plain(body: Checked, _leave: Forward) -> Self {
+        let (length, checksum) = (body.length(), body.trailing());
+        Self(Kind::Stream { body: body.into_body(), length, checksum })
+    }
+
+    /// A short document that has been read and checked whole.
+    pub fn document(document: Bytes, _leave: Forward) -> Self {
+        Self(Kind::Document(document))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.0, Kind::Empty)
+    }
+
+    pub(super) fn into_payload(self, mode: PayloadMode, headers: &mut HeaderMap, progress: Arc<Progress>) -> Payload {
+        match self.0 {
+            Kind::Empty => document(Bytes::new(), mode, progress),
+            Kind::Document(bytes) => document(bytes, mode, progress),
+            Kind::Stream { body, length, checksum } => {
+                // A client's trailing checksum is kept by framing the body even where TLS covers it.
+                if mode == PayloadMode::Unsigned && checksum.is_none() {
+                    return Payload { body: Watched::boxed(body, progress), length, hash: BodyHash::Unsigned };
+                }
+                let algorithm = checksum.unwrap_or(Algorithm::Crc32c);
+                headers.insert("x-amz-trailer", HeaderValue::from_str(algorithm.header().as_str()).expect("a name"));
+                headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
+                let body = Framed::boxed(body, length, Hasher::new(algorithm));
+                Payload {
+                    body: Watched::boxed(body, progress),
+                    length: framed_len(length, algorithm),
+                    hash: BodyHash::UnsignedTrailer,
+                }
+            }
+        }
+    }
+}
+
+fn document(bytes: Bytes, mode: PayloadMode, progress: Arc<Progress>) -> Payload {
+    let hash = match mode {
+        PayloadMode::Unsigned => BodyHash::Unsigned,
+        _ => BodyHash::Sha256(hex::encode(Hasher::digest(Algorithm::Sha256, &bytes).value())),
+    };
+    let length = bytes.len() as u64;
+    let body = if bytes.is_empty() {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    };
+    Payload { body: Watched::boxed(body, progress), length, hash }
+}

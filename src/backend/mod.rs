@@ -1,0 +1,269 @@
+//! The store behind s3veil: a request in, its answer out.
+
+mod body;
+mod framing;
+mod request;
+mod timeout;
+
+pub use body::StoreBody;
+pub use request::{StoreHeaders, StoreRequest};
+pub use timeout::IdleBody;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::uri::Scheme;
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use hyper_util::client::legacy::Client;
+use serde::Deserialize;
+
+use crate::aws::credentials::{Credentials, CredentialsConfig};
+use crate::aws::sign::{BodyHash, SignError, sign_request};
+use crate::body::ByteBody;
+use crate::net::{Connector, NetConfig};
+use body::Payload;
+use timeout::Progress;
+
+/// The store as typed in `proxy.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+    pub endpoint: String,
+    /// The region that requests are signed for.
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// Where the bucket's name goes.
+    #[serde(default)]
+    pub addressing: Addressing,
+    /// How a streamed body is covered on its way to the store.
+    #[serde(default)]
+    pub payload: PayloadMode,
+    /// Roots to trust instead of the system's, in PEM.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// Seconds to wait for a connection.
+    #[serde(default = "default_connect")]
+    pub connect_timeout_secs: u64,
+    /// Seconds without any progress after which the store counts as away.
+    #[serde(default = "default_idle")]
+    pub idle_timeout_secs: u64,
+    /// Credentials by name; `default` is used where an identity names none.
+    pub credentials: HashMap<String, CredentialsConfig>,
+}
+
+fn default_region() -> String {
+    "us-east-1".into()
+}
+fn default_connect() -> u64 {
+    5
+}
+fn default_idle() -> u64 {
+    60
+}
+
+/// Where the bucket's name goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addressing {
+    /// `https://host/bucket/key`.
+    #[default]
+    Path,
+    /// `https://bucket.host/key`.
+    Virtual,
+}
+
+/// How a streamed body is covered on its way to the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadMode {
+    /// `unsigned` over https, `trailer` over http.
+    #[default]
+    Auto,
+    /// UNSIGNED-PAYLOAD.
+    Unsigned,
+    /// aws-chunked with a CRC-32C of the sent bytes behind them.
+    Trailer,
+}
+
+/// Why no answer of the store can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection, or it broke.
+    #[error("the store is not reachable")]
+    Unreachable(#[source] crate::body::BoxError),
+    /// No progress for the configured time.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// The request can't be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The address can't be built.
+    #[error("the request can't be addressed: {0}")]
+    Address(String),
+    /// The identity's store credentials are not configured.
+    #[error("no store credentials named '{0}'")]
+    Credentials(String),
+}
+
+/// An answer of the store, whatever its status.
+pub type StoreResponse = Response<ByteBody>;
+
+/// The client of the store: one pool of connections, every request signed.
+pub struct Backend {
+    client: Client<Connector, ByteBody>,
+    scheme: Scheme,
+    authority: String,
+    region: String,
+    addressing: Addressing,
+    payload: PayloadMode,
+    idle: Duration,
+    credentials: HashMap<String, Credentials>,
+}
+
+impl Config {
+    /// Resolves the endpoint, loads roots and credentials.
+    ///
+    /// Errors: a message that names the key, its value and the remedy.
+    pub fn build(self) -> Result<Backend, String> {
+        let (scheme, authority) = endpoint(&self.endpoint)?;
+        let net = NetConfig {
+            ca_file: self.ca_file,
+            connect_timeout: Duration::from_secs(self.connect_timeout_secs.max(1)),
+        };
+        if !self.credentials.contains_key("default") {
+            return Err("store.credentials.default: missing. Add access_key and secret_key of the store".into());
+        }
+        let mut credentials = HashMap::new();
+        for (name, config) in self.credentials {
+            let loaded = config.build().map_err(|why| format!("store.credentials.{name}.{why}"))?;
+            credentials.insert(name, loaded);
+        }
+        let payload = match self.payload {
+            PayloadMode::Auto if scheme == Scheme::HTTPS => PayloadMode::Unsigned,
+            PayloadMode::Auto => PayloadMode::Trailer,
+            chosen => chosen,
+        };
+        Ok(Backend {
+            client: crate::net::client(net).map_err(|why| format!("store.{why}"))?,
+            scheme,
+            authority,
+            region: self.region,
+            addressing: self.addressing,
+            payload,
+            idle: Duration::from_secs(self.idle_timeout_secs.max(1)),
+            credentials,
+        })
+    }
+}
+
+fn endpoint(text: &str) -> Result<(Scheme, String), String> {
+    let wrong = |why: &str| format!("store.endpoint: '{text}' {why}. Write http://HOST:PORT or https://HOST:PORT");
+    let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| wrong("is not a URL"))?;
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::HTTP,
+        Some("https") => Scheme::HTTPS,
+        _ => return Err(wrong("has no scheme of http or https")),
+    };
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(wrong("has a path; the store's S3 must be at its root"));
+    }
+    match uri.authority() {
+        Some(authority) if !authority.as_str().contains('@') => Ok((scheme, authority.to_string())),
+        _ => Err(wrong("has no plain host")),
+    }
+}
+
+impl Backend {
+    /// Whether an identity may name these credentials.
+    pub fn has_credentials(&self, name: &str) -> bool {
+        self.credentials.contains_key(name)
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// A request without a body that met a connection which the store had just closed is sent once more; one with a
+    /// body can't be, since its bytes are gone.
+    pub async fn send(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
+        let again = request.repeat();
+        match self.attempt(request).await {
+            Err(Error::Unreachable(why)) if again.is_some() && was_closed(&why) => {
+                self.attempt(again.expect("checked by the guard")).await
+            }
+            result => result,
+        }
+    }
+
+    async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
+        let progress = Arc::new(Progress::default());
+        let request = self.assemble(request, progress.clone())?;
+        tokio::select! {
+            response = self.client.request(request) => match response {
+                Ok(response) => Ok(response.map(|body| IdleBody::boxed(body, self.idle))),
+                Err(why) => Err(Error::Unreachable(why.into())),
+            },
+            () = progress.stalled(self.idle) => Err(Error::Timeout),
+        }
+    }
+
+    fn assemble(&self, request: StoreRequest, progress: Arc<Progress>) -> Result<Request<ByteBody>, Error> {
+        let StoreRequest { method, bucket, key, query, headers, body, signer } = request;
+        let uri = self.uri(bucket.as_ref().map(|b| b.as_str()), key.as_ref().map(|k| k.as_str()), &query)?;
+        let authority = uri.authority().expect("the URI was built with one").as_str().to_owned();
+        let mut headers = headers.into_map();
+        headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|why| Error::Address(why.to_string()))?);
+
+        let mode = if signer.is_some() { self.payload } else { PayloadMode::Unsigned };
+        let Payload { body, length, hash } = body.into_payload(mode, &mut headers, progress);
+        if length > 0 || method == Method::PUT || method == Method::POST {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let (mut parts, ()) = Request::builder().method(method).uri(uri).body(()).expect("all parts are valid").into_parts();
+        parts.headers = headers;
+        if let Some(name) = signer {
+            let credentials = self.credentials.get(&name).ok_or(Error::Credentials(name))?;
+            sign_request(&mut parts, hash, credentials, (&self.region, "s3"), SystemTime::now())?;
+        } else if hash != BodyHash::Unsigned {
+            return Err(Error::Address("an unsigned request has no signed body".into()));
+        }
+        Ok(Request::from_parts(parts, body))
+    }
+
+    fn uri(&self, bucket: Option<&str>, key: Option<&str>, query: &crate::s3::query::Query) -> Result<Uri, Error> {
+        let mut path = String::from("/");
+        let mut authority = self.authority.clone();
+        if let Some(bucket) = bucket {
+            match self.addressing {
+                Addressing::Path => path.push_str(bucket),
+                Addressing::Virtual => authority = format!("{bucket}.{authority}"),
+            }
+        }
+        if let Some(key) = key {
+            if path.len() > 1 {
+                path.push('/');
+            }
+            path.push_str(&crate::s3::query::encode_path(key));
+        }
+        let query = query.to_canonical();
+        let path = if query.is_empty() { path } else { format!("{path}?{query}") };
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(authority)
+            .path_and_query(path)
+            .build()
+            .map_err(|why| Error::Address(why.to_string()))
+    }
+}
+
+/// The store closed the connection before it answered: with keep-alive that happens when an idle connection is
+/// reused in the moment in which the store gives it up.
+fn was_closed(why: &crate::body::BoxError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why.as_ref());
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,144 @@
+//! A request to the store, and the border that a client's headers cross.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::Method;
+
+use super::StoreBody;
+use crate::auth::Who;
+use crate::s3::query::Query;
+use crate::s3::{Bucket, Key};
+
+/// Ordinary headers that go on to the store. All else but `x-amz-*` stays here.
+const ALLOWED: [HeaderName; 15] = [
+    header::ACCESS_CONTROL_REQUEST_HEADERS,
+    header::ACCESS_CONTROL_REQUEST_METHOD,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::EXPIRES,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::ORIGIN,
+    header::RANGE,
+];
+
+/// Headers for the store: an allow-list of the client's, and what s3veil adds.
+#[derive(Debug, Default)]
+pub struct StoreHeaders(HeaderMap);
+
+impl StoreHeaders {
+    /// The client's headers that a request passes on: the ordinary ones of S3 and all `x-amz-*`, which
+    /// authentication has found signed. For bodies that go as they came, also their digests.
+    pub fn forwarded(client: &HeaderMap) -> Self {
+        let mut headers = HeaderMap::with_capacity(client.len() + 4);
+        for (name, value) in client {
+            let amz = name.as_str().starts_with("x-amz-");
+            if amz || ALLOWED.contains(name) || name.as_str() == "content-md5" {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        Self(headers)
+    }
+
+    /// The same for a request whose body is another one at the store: nothing that describes the client's body,
+    /// and no server-side encryption, which is s3veil's part.
+    pub fn for_object(client: &HeaderMap) -> Self {
+        let Self(mut headers) = Self::forwarded(client);
+        let gone: Vec<HeaderName> = headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        Self(headers)
+    }
+
+    /// Sets a header.
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.insert(name, value);
+    }
+
+    /// Removes a header.
+    pub fn remove(&mut self, name: impl header::AsHeaderName) {
+        self.0.remove(name);
+    }
+
+    pub(super) fn into_map(self) -> HeaderMap {
+        self.0
+    }
+}
+
+fn describes_body(name: &str) -> bool {
+    name == "content-md5"
+        || name == "x-amz-sdk-checksum-algorithm"
+        || name == "x-amz-checksum-algorithm"
+        || (name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode")
+        || name.starts_with("x-amz-server-side-encryption")
+}
+
+/// A request to the store.
+#[derive(Debug)]
+pub struct StoreRequest {
+    /// The method.
+    pub method: Method,
+    /// The bucket that was verified.
+    pub bucket: Option<Bucket>,
+    /// The key that was verified, decoded.
+    pub key: Option<Key>,
+    /// The query, decoded.
+    pub query: Query,
+    /// The headers.
+    pub headers: StoreHeaders,
+    /// The body.
+    pub body: StoreBody,
+    /// The store credentials that sign it, by name. `None`: sent unsigned.
+    pub signer: Option<String>,
+}
+
+impl StoreRequest {
+    /// A request without query and body.
+    pub fn new(method: Method, bucket: Option<&Bucket>, key: Option<&Key>, headers: StoreHeaders, who: &Who) -> Self {
+        let signer = match who {
+            Who::Anonymous => None,
+            Who::Trusted => Some("default".to_owned()),
+            Who::Identity(identity) => Some(identity.store_credentials().unwrap_or("default").to_owned()),
+        };
+        Self {
+            method,
+            bucket: bucket.cloned(),
+            key: key.cloned(),
+            query: Query::default(),
+            headers,
+            body: StoreBody::empty(),
+            signer,
+        }
+    }
+
+    /// With this query.
+    pub fn query(mut self, query: Query) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// With this body.
+    pub fn body(mut self, body: StoreBody) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// The same request once more, if it has no body.
+    pub(super) fn repeat(&self) -> Option<Self> {
+        self.body.is_empty().then(|| Self {
+            method: self.method.clone(),
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            query: self.query.clone(),
+            headers: StoreHeaders(self.headers.0.clone()),
+            body: StoreBody::empty(),
+            signer: self.signer.clone(),
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! `s3veil dev`: the main job with nothing to install.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::config::Config;
+
+/// The identity of the development mode. It opens nothing but a loopback port.
+const ACCESS_KEY: &str = "s3veil";
+const SECRET_KEY: &str = "s3veil-dev-secret";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Dev {
+    /// Address and port; loopback only.
+    #[arg(long, default_value = "127.0.0.1:8333")]
+    listen: SocketAddr,
+    /// Where objects (sealed) and keys are kept.
+    #[arg(long, default_value = "s3veil-data")]
+    data: PathBuf,
+}
+
+impl Dev {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.listen.ip().is_loopback(),
+            "--listen: '{}' is not loopback, and the development identity is known to all. Use 127.0.0.1, or \
+             `s3veil serve` with identities of your own",
+            self.listen
+        );
+        crate::telemetry::LogConfig::default().start().map_err(anyhow::Error::msg)?;
+        std::fs::create_dir_all(&self.data).with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
+        let kms = crate::kms::local::init_dev(&self.data.join("keys"))
+            .await
+            .with_context(|| format!("--data: '{}'", self.data.display()))?;
+        let store_secret = random_secret()?;
+        let store = super::embedded::start(&self.data.join("objects"), ACCESS_KEY, &store_secret).await?;
+
+        let config: Config = toml::from_str(&configuration(self.listen, store, &store_secret, &kms))
+            .context("the development configuration is the program's own")?;
+        let app = App::build(config).map_err(anyhow::Error::msg)?;
+        app.probe().await.map_err(anyhow::Error::msg)?;
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
+        print!("{}", welcome(listener.local_addr()?, &self.data));
+        crate::listener::serve(Arc::new(app), listener, super::asked_to_stop()).await;
+        Ok(())
+    }
+}
+
+/// The store's secret lives as long as this process: nobody else gets at the store.
+fn random_secret() -> anyhow::Result<String> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).context("no random bytes")?;
+    Ok(hex::encode(bytes))
+}
+
+fn welcome(listen: SocketAddr, data: &std::path::Path) -> String {
+    format!(
+        "s3veil serves S3 on http://{listen}. Objects are sealed; look at what is stored in {}.\n\
+         Paste this into another terminal:\n\n\
+         export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AWS_REGION=us-east-1\n\
+         aws --endpoint-url http://{listen} s3 mb s3://demo\n\
+         aws --endpoint-url http://{listen} s3 cp README.md s3://demo/\n\
+         aws --endpoint-url http://{listen} s3 cp s3://demo/README.md -\n\n",
+        data.join("objects").display()
+    )
+}

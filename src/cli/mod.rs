@@ -1,0 +1,97 @@
+//! The command line: a file per command.
+
+mod config;
+mod dev;
+mod embedded;
+pub mod key;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// A transparent encrypting reverse proxy for S3.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve S3 in front of the store of the configuration.
+    Serve(serve::Serve),
+    /// Try it: embedded store and keystore, loopback only, nothing to install.
+    Dev(dev::Dev),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Manage the EKs of a KMS.
+    Key(KeyArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct KeyArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The KMS, by its name in the configuration; may be left out where there is only one.
+    #[arg(long)]
+    kms: Option<String>,
+    #[command(subcommand)]
+    command: key::KeyCommand,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "proxy.toml", env = "S3VEIL_CONFIG")]
+    config: PathBuf,
+}
+
+/// Runs a command.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Serve(command) => command.run().await,
+        Command::Dev(command) => command.run().await,
+        Command::Config(command) => command.run().await,
+        Command::Key(arguments) => arguments.run().await,
+    }
+}
+
+impl KeyArguments {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = crate::config::Config::load(&self.file.config, &[]).map_err(anyhow::Error::msg)?;
+        let mut kmss = config.kms.build().map_err(anyhow::Error::msg)?;
+        let names = kmss.keys().cloned().collect::<Vec<_>>().join(", ");
+        let name = match self.kms {
+            Some(name) => name,
+            None if kmss.len() == 1 => names.clone(),
+            None => anyhow::bail!("there are several KMSs ({names}). Name one with --kms"),
+        };
+        let kms = kmss.remove(&name).ok_or_else(|| anyhow::anyhow!("--kms: there is no '{name}', but {names}"))?;
+        key::run(self.command, kms.as_ref(), &mut std::io::stdout()).await
+    }
+}
+
+/// Keeps keys out of core dumps and away from other processes' debuggers, before anything is read.
+pub fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    // Either may be forbidden in a container; the other then still holds, and neither is worth not starting.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => {
+            tokio::select! { _ = interrupted => {}, _ = terminated.recv() => {} }
+        }
+        Err(_) => {
+            interrupted.await.ok();
+        }
+    }
+}

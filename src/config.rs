@@ -1,0 +1,190 @@
+//! All settings: defaults ← proxy.toml ← `S3VEIL_*` ← flags. Composes the rooms' own configurations, no more.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use figment::Figment;
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::Deserialize;
+
+use crate::{auth, backend, kms, policy};
+
+/// What `proxy.toml` holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port of the S3 listener.
+    pub listen: SocketAddr,
+    /// The store behind.
+    pub store: backend::Config,
+    /// The KMSs, by name.
+    pub kms: kms::config::Config,
+    /// The policy table.
+    #[serde(default)]
+    pub policy: Vec<policy::RuleConfig>,
+    /// The clients.
+    pub auth: auth::Config,
+    /// How long data keys are kept.
+    #[serde(default)]
+    pub cache: kms::keys::CacheConfig,
+    /// Limits of the listener.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is logged.
+    #[serde(default)]
+    pub log: crate::telemetry::LogConfig,
+    /// The admin listener; none if left out.
+    pub admin: Option<crate::admin::Config>,
+}
+
+/// Limits of the listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Seconds for which a client may send nothing of a body that it has begun.
+    pub client_idle_secs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { client_idle_secs: 60 }
+    }
+}
+
+impl Config {
+    /// Reads the file, the environment and the flags. `flags` are `key.path` and value.
+    ///
+    /// Errors: one line per mistake with file, key, value and remedy.
+    pub fn load(file: &Path, flags: &[(&str, String)]) -> Result<Self, String> {
+        if !file.is_file() {
+            return Err(format!("{}: there is no such file. Name one with --config", file.display()));
+        }
+        let mut figment = Figment::from(Serialized::default("listen", "127.0.0.1:8333"))
+            .merge(Toml::file_exact(file))
+            .merge(Env::prefixed("S3VEIL_").split("__").filter(|key| !OWN_VARIABLES.contains(&key.as_str())));
+        for (key, value) in flags {
+            figment = figment.merge(Serialized::global(key, value));
+        }
+        Self::extract(figment, file)
+    }
+
+    fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
+        let config: Self = figment
+            .extract()
+            .map_err(|errors| errors.into_iter().map(|error| explain(&error, file)).collect::<Vec<_>>().join("\n"))?;
+        if config.auth.is_trusted() && !config.listen.ip().is_loopback() {
+            return Err(format!(
+                "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
+                 127.0.0.1, or set mode = \"sigv4\"",
+                file.display(),
+                config.listen
+            ));
+        }
+        Ok(config)
+    }
+}
+
+/// Variables that begin alike but are no settings.
+const OWN_VARIABLES: [&str; 3] = ["tools", "config", "master_key"];
+
+/// One mistake: file, key, value, remedy. The value of a secret is not shown.
+fn explain(error: &figment::Error, file: &Path) -> String {
+    let key = error.path.join(".");
+    let place = match &error.metadata {
+        Some(metadata) if metadata.name.contains("environment") => {
+            format!("environment variable S3VEIL_{}", key.to_uppercase().replace('.', "__"))
+        }
+        _ => file.display().to_string(),
+    };
+    let secret = ["secret", "token", "master_key"].iter().any(|word| key.contains(word));
+    let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+    match &error.kind {
+        Kind::MissingField(name) => format!("{place}: {key}{name}: missing. Add it; see the commented proxy.toml"),
+        Kind::UnknownField(name, known) => {
+            format!("{place}: {key}{name}: there is no such key. Remove it, or write one of: {}", known.join(", "))
+        }
+        Kind::UnknownVariant(value, known) => {
+            format!("{place}: {key}'{value}' is not known. Write one of: {}", known.join(", "))
+        }
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
+            format!("{place}: {key}the value (not shown) is not {expected}. Correct it")
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("{place}: {key}{found} is not {expected}. Correct it")
+        }
+        Kind::Message(_) if secret => {
+            format!("{place}: {key}the value (not shown) can't be read. Write a string, {{ file = \"...\" }} or {{ env = \"...\" }}")
+        }
+        kind => format!("{place}: {key}{kind}. Correct it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [store]
+        endpoint = "http://127.0.0.1:9000"
+        credentials.default = { access_key = "a", secret_key = "very-secret" }
+        [kms.local]
+        kind = "local"
+        path = "keys"
+        master_key = { env = "NOT_SET" }
+        [[policy]]
+        bucket = "*"
+        ek = "main"
+        [auth]
+        [[auth.identities]]
+        name = "app"
+        access_key = "AKIA"
+        secret_key = "very-secret"
+    "#;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("proxy.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(&file, &[])
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8333");
+        assert_eq!(config.policy.len(), 1);
+    }
+
+    #[test]
+    fn each_mistake_names_file_key_value_and_remedy() {
+        for (from, to, expected) in [
+            ("[auth]", "[auth]\nmood = 'x'", &["auth: mood", "no such key", "Remove it"][..]),
+            ("endpoint = \"http://127.0.0.1:9000\"", "", &["store: endpoint: missing", "Add it"]),
+            ("[store]", "listen = 'here'\n[store]", &["listen: ", "here", "Correct it"]),
+            ("[store]", "[store]\naddressing = 'sideways'", &["store.addressing: 'sideways'", "path"]),
+            ("secret_key = \"very-secret\" }", "secret_key = 12345 }", &["secret_key", "not shown"]),
+            ("[auth]", "listen2 = 1\n[auth]", &["listen2"]),
+        ] {
+            let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains("proxy.toml: "), "{error}");
+            assert!(!error.contains("very-secret") && !error.contains("12345"), "{error}");
+            for part in expected {
+                assert!(error.contains(part), "{error} lacks {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn trusted_is_for_loopback_only() {
+        let open = GOOD.replacen("[auth]", "[auth]\nmode = 'trusted'", 1);
+        assert!(load(&open).is_ok());
+        let error = load(&format!("listen = '0.0.0.0:1'\n{open}")).unwrap_err();
+        assert!(error.contains("auth.mode: 'trusted'") && error.contains("0.0.0.0:1"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_said() {
+        assert!(Config::load(Path::new("/no/such/file"), &[]).unwrap_err().contains("--config"));
+    }
+}

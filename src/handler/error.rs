@@ -1,0 +1,39 @@
+//! The only mapping from inner errors to S3's. Exhaustive: a new inner error asks for its code here.
+
+use crate::s3::{Code, Error};
+use crate::{backend, kms, seal};
+
+/// Seconds after which a client may try again when the store or the KMS is away.
+const RETRY_AFTER: u32 = 2;
+
+impl From<backend::Error> for Error {
+    fn from(error: backend::Error) -> Self {
+        match &error {
+            backend::Error::Unreachable(_) => {
+                Error::new(Code::ServiceUnavailable, "The store can't be reached. Please try again.")
+                    .retry_after(RETRY_AFTER)
+            }
+            backend::Error::Timeout => {
+                Error::new(Code::ServiceUnavailable, "The store did not answer in time. Please try again.")
+                    .retry_after(RETRY_AFTER)
+            }
+            backend::Error::Sign(why) => Error::new(Code::InvalidArgument, why.to_string()),
+            backend::Error::Address(_) => Error::new(Code::InvalidURI, "Couldn't parse the specified URI."),
+            backend::Error::Credentials(_) => {
+                Error::new(Code::InternalError, "The store credentials of this identity are not configured.")
+            }
+        }
+        .caused_by(error)
+    }
+}
+
+impl From<seal::Error> for Error {
+    fn from(error: seal::Error) -> Self {
+        Error::new(
+            Code::ObjectIntegrityError,
+            "The sealed object does not authenticate: it was altered, cut or moved in the store, or belongs to \
+             another bucket or key. Restore it from a good copy.",
+        )
+        .caused_by(error)
+    }
+}

@@ -1,0 +1,212 @@
+//! ListObjects, ListObjectsV2, ListObjectVersions: sizes rewritten while the XML streams by.
+//!
+//! Where every object is sealed a size is arithmetic. Where plain objects may stand beside sealed ones, an entry whose
+//! size could be a sealed one is looked at (HEAD), a few at a time, and the answer kept by ETag.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use moka::sync::Cache;
+
+use super::{Answer, Rooms};
+use crate::backend::{StoreHeaders, StoreRequest};
+use crate::body::{BoxError, ByteBody};
+use crate::operation::Call;
+use crate::policy::{Listed, View};
+use crate::response;
+use crate::s3::rewrite::{Encoding, Entry, Kind, Segment, Splitter};
+use crate::s3::{Bucket, Key, Result, headers};
+use crate::seal::{Envelope, Layout, SealedLen};
+
+/// How many entries of one listing are looked at side by side.
+const LOOKS: usize = 32;
+
+/// Parameters of the three operations. Others are not passed on: a store's extensions could show the envelope.
+const PARAMETERS: [&str; 13] = [
+    "list-type",
+    "versions",
+    "prefix",
+    "delimiter",
+    "marker",
+    "max-keys",
+    "encoding-type",
+    "continuation-token",
+    "fetch-owner",
+    "start-after",
+    "key-marker",
+    "version-id-marker",
+    "allow-unordered",
+];
+
+/// Sizes found by a look: bucket, key, version, ETag → plaintext bytes, or `None` for a plain object.
+pub struct Sizes(Cache<Seen, Option<u64>>);
+
+type Seen = (Bucket, String, Option<String>, String);
+
+impl Sizes {
+    /// A cache of so many entries.
+    pub fn new(capacity: u64) -> Self {
+        Self(Cache::new(capacity))
+    }
+}
+
+pub(super) async fn list(rooms: &std::sync::Arc<Rooms>, call: &Call, view: View) -> Result<Answer> {
+    let request = StoreRequest::new(
+        Method::GET,
+        call.bucket(),
+        None,
+        StoreHeaders::forwarded(call.headers()),
+        call.who(),
+    )
+    .query(call.query().pick(&PARAMETERS));
+    let store = rooms.backend.send(request).await?;
+    if !store.status().is_success() {
+        return Ok(super::forward::answer(store));
+    }
+    let (parts, body) = store.into_parts();
+    let mut headers = response::forwarded(&parts.headers);
+    headers.remove(header::CONTENT_LENGTH);
+    let encoding = match call.query().get("encoding-type") {
+        Some("url") => Encoding::Url,
+        _ => Encoding::None,
+    };
+    let look = Look {
+        rooms: rooms.clone(),
+        view,
+        bucket: call.bucket().expect("a listing names a bucket").clone(),
+        who: call.who().clone(),
+    };
+    let mut answer = Answer::new(rewritten(body, encoding, look));
+    *answer.headers_mut() = headers;
+    Ok(answer)
+}
+
+/// The listing with its entries seen to, in order.
+fn rewritten(body: ByteBody, encoding: Encoding, look: Look) -> ByteBody {
+    let look = std::sync::Arc::new(look);
+    let segments = stream::try_unfold(Reader::new(body, encoding), |mut reader| async move {
+        Ok::<_, BoxError>(reader.next().await?.map(|segment| (segment, reader)))
+    });
+    let pieces = segments
+        .map_ok(move |segment| {
+            let look = look.clone();
+            async move {
+                match segment {
+                    Segment::Raw(bytes) => Ok(bytes),
+                    Segment::Entry(entry) => look.entry(entry).await,
+                }
+            }
+        })
+        .try_buffered(LOOKS)
+        .try_filter(|piece| std::future::ready(!piece.is_empty()))
+        .map(|piece| piece.map(Frame::data));
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// Reads the store's XML as segments.
+struct Reader {
+    body: ByteBody,
+    splitter: Option<Splitter>,
+    ready: VecDeque<Segment>,
+}
+
+impl Reader {
+    fn new(body: ByteBody, encoding: Encoding) -> Self {
+        Self { body, splitter: Some(Splitter::new(encoding)), ready: VecDeque::new() }
+    }
+
+    async fn next(&mut self) -> std::result::Result<Option<Segment>, BoxError> {
+        loop {
+            if let Some(segment) = self.ready.pop_front() {
+                return Ok(Some(segment));
+            }
+            let Some(splitter) = &mut self.splitter else { return Ok(None) };
+            match self.body.frame().await {
+                Some(frame) => self.ready.extend(splitter.push(frame?.into_data().unwrap_or_default())?),
+                None => self.ready.extend(self.splitter.take().expect("seen above").finish()?),
+            }
+        }
+    }
+}
+
+/// What it takes to see to an entry.
+struct Look {
+    rooms: std::sync::Arc<Rooms>,
+    view: View,
+    bucket: Bucket,
+    who: crate::auth::Who,
+}
+
+impl Look {
+    /// The entry as the client gets it: hidden, with another size, or as it is.
+    async fn entry(&self, entry: Entry) -> std::result::Result<Bytes, BoxError> {
+        let listed = self.view.object(&entry.key);
+        let size = match (listed, entry.kind, entry.size) {
+            (Listed::Hidden, Kind::CommonPrefix, _) if entry.key == crate::s3::address::RESERVED_PREFIX => {
+                return Ok(Bytes::new());
+            }
+            (_, Kind::CommonPrefix, _) => None,
+            (Listed::Hidden, ..) => return Ok(Bytes::new()),
+            (_, Kind::DeleteMarker, _) | (Listed::Plain, ..) | (.., None) => None,
+            (Listed::Sealed, _, Some(size)) => by_arithmetic(size),
+            (Listed::Mixed, _, Some(size)) if by_arithmetic(size).is_some() => self.by_look(&entry).await?,
+            (Listed::Mixed, ..) => None,
+        };
+        Ok(match size {
+            Some(size) => entry.with_size(size),
+            None => entry.into_bytes(),
+        })
+    }
+
+    async fn by_look(&self, entry: &Entry) -> std::result::Result<Option<u64>, BoxError> {
+        let etag = entry.etag.clone().unwrap_or_default();
+        let seen = (self.bucket.clone(), entry.key.clone(), entry.version_id.clone(), etag);
+        if let Some(size) = self.rooms.sizes.0.get(&seen) {
+            return Ok(size);
+        }
+        let Some(key) = Key::parse(&entry.key) else { return Ok(None) };
+        let mut request = StoreRequest::new(
+            Method::HEAD,
+            Some(&self.bucket),
+            Some(&key),
+            StoreHeaders::default(),
+            &self.who,
+        );
+        if let Some(version) = entry.version_id.as_deref() {
+            request = request.query(crate::s3::query::Query::from_pairs([("versionId", version)]));
+        }
+        let store = self.rooms.backend.send(request).await?;
+        if !store.status().is_success() {
+            // Deleted meanwhile, or not readable: one odd object must not break a listing.
+            return Ok(None);
+        }
+        let size = claimed_length(store.headers());
+        // The look may have met a newer object than the listing; then it says nothing of this ETag.
+        if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed) == Some(trimmed(seen.3.as_bytes())) {
+            self.rooms.sizes.0.insert(seen, size);
+        }
+        Ok(size)
+    }
+}
+
+/// The plaintext length of a sealed stream of this size.
+fn by_arithmetic(size: u64) -> Option<u64> {
+    match SealedLen::new(size).layout() {
+        Some(Layout::Stream(length)) => Some(length.get()),
+        Some(Layout::Composite) | None => None,
+    }
+}
+
+/// What the envelope says of the length. A listing is not authenticated in any way: a read is.
+fn claimed_length(stored: &HeaderMap) -> Option<u64> {
+    let envelope = Envelope::parse(stored.get(headers::ENVELOPE)?.to_str().ok()?).ok()?;
+    envelope.header().length.map(|length| length.get())
+}
+
+fn trimmed(etag: &[u8]) -> &[u8] {
+    etag.strip_prefix(b"\"").and_then(|etag| etag.strip_suffix(b"\"")).unwrap_or(etag)
+}

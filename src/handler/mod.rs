@@ -1,0 +1,54 @@
+//! Does what was asked for: one file per family of operations.
+
+mod attributes;
+mod delete;
+mod error;
+mod forward;
+mod get;
+mod head;
+mod list;
+mod open;
+mod put;
+
+use std::time::Duration;
+
+use http::Response;
+
+use crate::backend::Backend;
+use crate::body::ByteBody;
+use crate::kms::keys::Keys;
+use crate::operation::{Call, Operation};
+use crate::policy::Permit;
+use crate::s3::Result;
+
+/// An answer to the client.
+pub type Answer = Response<ByteBody>;
+
+/// The rooms that handlers work in.
+pub struct Rooms {
+    /// The store.
+    pub backend: Backend,
+    /// The keys, through their cache.
+    pub keys: Keys,
+    /// Sizes of listed objects that had to be looked at.
+    pub sizes: list::Sizes,
+    /// How long a client may send nothing of a body.
+    pub client_idle: Duration,
+}
+
+pub use list::Sizes;
+
+/// Runs a call that has leave.
+pub async fn run(rooms: &std::sync::Arc<Rooms>, call: Call, permit: Permit, body: ByteBody) -> Result<Answer> {
+    match permit {
+        Permit::Write(write) => put::put_object(rooms, call, write, body).await,
+        Permit::Read(read) => match call.operation() {
+            Operation::HeadObject => head::head_object(rooms, &call, read).await,
+            Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, &call, read).await,
+            _ => get::get_object(rooms, &call, read).await,
+        },
+        Permit::List(view) => list::list(rooms, &call, view).await,
+        Permit::Delete(view) => delete::delete_objects(rooms, call, view, body).await,
+        Permit::Forward(leave) => forward::forward(rooms, call, leave, body).await,
+    }
+}

@@ -1,0 +1,32 @@
+//! The whole way of one request. Start reading here.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Method, Request, header};
+
+use super::log::Log;
+use crate::app::App;
+use crate::body::ByteBody;
+use crate::handler::{self, Answer};
+use crate::operation::{self, Call, Operation};
+use crate::s3::Result;
+
+/// Answers a request: always with a response, whatever went wrong.
+pub async fn answer(app: Arc<App>, request: Request<ByteBody>) -> Answer {
+    let mut log = Log::start(&app.metrics, Instant::now(), &request);
+    let head = request.method() == Method::HEAD;
+    let result = serve(&app, request, &mut log).await;
+    log.end(result, head)
+}
+
+/// Who asks, for what, with which key or not at all: then it is done.
+async fn serve(app: &App, request: Request<ByteBody>, log: &mut Log) -> Result<Answer> {
+    let (parts, body) = request.into_parts();
+    let verified = app.authenticator.verify(parts, SystemTime::now())?;
+    log.who(verified.who());
+    let call = operation::classify(verified)?;
+    log.call(&call);
+    let permit = app.policy.decide(&call)?;
+    handler::run(&app.rooms, call, permit, body).await
+}

@@ -1,0 +1,81 @@
+//! Accepts connections, and lets those that are at work finish before it ends.
+
+mod answer;
+mod log;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::app::App;
+
+/// How long a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long requests at work may take to finish once the process is asked to end.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The largest head of a request, in bytes; also what is buffered of a connection at once.
+const BUFFER: usize = crate::net::BUFFER;
+
+/// Serves until `stop` comes, then lets requests at work finish.
+pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
+    server.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024);
+    let connections = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => connect(&app, &server, &connections, stream, peer),
+            Err(why) => {
+                // Out of file descriptors, most likely: others are still served, and some will end.
+                tracing::warn!(%why, "no connection can be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish in time and are cut");
+    }
+}
+
+fn connect(
+    app: &Arc<App>,
+    server: &auto::Builder<TokioExecutor>,
+    connections: &GracefulShutdown,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    stream.set_nodelay(true).ok();
+    let app = app.clone();
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let app = app.clone();
+        async move {
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            Ok::<_, Infallible>(answer::answer(app, request).await)
+        }
+    });
+    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    let connection = connections.watch(connection);
+    tokio::spawn(async move {
+        if let Err(why) = connection.await {
+            tracing::debug!(%peer, %why, "the connection ended");
+        }
+    });
+}

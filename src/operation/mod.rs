@@ -1,0 +1,168 @@
+//! What is asked for: a verified request becomes a `Call` with its S3 operation.
+//!
+//! Source: Amazon S3 API Reference, "Actions". A request names one operation by its method, by whether it names a
+//! bucket and a key, and by at most one sub-resource in its query. Two sub-resources at once are refused: the store
+//! behind might pick the other one.
+
+mod classify;
+
+pub use classify::classify;
+
+use http::{HeaderMap, Method};
+
+use crate::auth::{Payload, Verified, Who};
+use crate::s3::query::Query;
+use crate::s3::{Bucket, Error, Key, Result};
+
+/// The operations that s3veil tells apart; all others are `Other`, which can't carry an object's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// PUT of a whole object.
+    PutObject,
+    /// GET of an object, whole or in part.
+    GetObject,
+    /// HEAD of an object.
+    HeadObject,
+    /// `?attributes`.
+    GetObjectAttributes,
+    /// DELETE of an object.
+    DeleteObject,
+    /// POST `?delete`.
+    DeleteObjects,
+    /// GET of a bucket, version 1.
+    ListObjects,
+    /// GET of a bucket with `list-type=2`.
+    ListObjectsV2,
+    /// `?versions`.
+    ListObjectVersions,
+    /// PUT with `x-amz-copy-source`.
+    CopyObject,
+    /// POST `?uploads`.
+    CreateMultipartUpload,
+    /// PUT `?partNumber&uploadId`.
+    UploadPart,
+    /// The same with `x-amz-copy-source`.
+    UploadPartCopy,
+    /// POST `?uploadId`.
+    CompleteMultipartUpload,
+    /// DELETE `?uploadId`.
+    AbortMultipartUpload,
+    /// GET `?uploadId`.
+    ListParts,
+    /// GET bucket `?uploads`.
+    ListMultipartUploads,
+    /// POST of a browser's form.
+    PostObject,
+    /// `?select`.
+    SelectObjectContent,
+    /// `?torrent`.
+    GetObjectTorrent,
+    /// `?renameObject` of a directory bucket.
+    RenameObject,
+    /// PUT object `?encryption`.
+    UpdateObjectEncryption,
+    /// `?session` of a directory bucket: credentials that lead past s3veil.
+    CreateSession,
+    /// A CORS preflight, never signed.
+    Preflight,
+    /// A sub-resource of an object that is not its body: its name in the query.
+    ObjectResource(&'static str),
+    /// Anything of a bucket or the service that carries no object.
+    Other(&'static str),
+}
+
+impl Operation {
+    /// The name in logs and metrics: S3's own where there is one.
+    pub fn name(self) -> &'static str {
+        use Operation::*;
+        match self {
+            PutObject => "PutObject",
+            GetObject => "GetObject",
+            HeadObject => "HeadObject",
+            GetObjectAttributes => "GetObjectAttributes",
+            DeleteObject => "DeleteObject",
+            DeleteObjects => "DeleteObjects",
+            ListObjects => "ListObjects",
+            ListObjectsV2 => "ListObjectsV2",
+            ListObjectVersions => "ListObjectVersions",
+            CopyObject => "CopyObject",
+            CreateMultipartUpload => "CreateMultipartUpload",
+            UploadPart => "UploadPart",
+            UploadPartCopy => "UploadPartCopy",
+            CompleteMultipartUpload => "CompleteMultipartUpload",
+            AbortMultipartUpload => "AbortMultipartUpload",
+            ListParts => "ListParts",
+            ListMultipartUploads => "ListMultipartUploads",
+            PostObject => "PostObject",
+            SelectObjectContent => "SelectObjectContent",
+            GetObjectTorrent => "GetObjectTorrent",
+            RenameObject => "RenameObject",
+            UpdateObjectEncryption => "UpdateObjectEncryption",
+            CreateSession => "CreateSession",
+            Preflight => "Preflight",
+            ObjectResource(name) | Other(name) => name,
+        }
+    }
+}
+
+/// A verified request whose operation is known.
+#[derive(Debug)]
+pub struct Call {
+    operation: Operation,
+    verified: Verified,
+}
+
+impl Call {
+    /// The operation.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// Who asks.
+    pub fn who(&self) -> &Who {
+        self.verified.who()
+    }
+
+    /// The method as it came.
+    pub fn method(&self) -> &Method {
+        self.verified.method()
+    }
+
+    /// The bucket, unless the service itself is asked.
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.verified.bucket()
+    }
+
+    /// The key, unless a bucket or the service is asked.
+    pub fn key(&self) -> Option<&Key> {
+        self.verified.key()
+    }
+
+    /// Bucket and key of an operation on an object.
+    pub fn object(&self) -> Result<(&Bucket, &Key)> {
+        match (self.bucket(), self.key()) {
+            (Some(bucket), Some(key)) => Ok((bucket, key)),
+            _ => Err(Error::new(crate::s3::Code::InvalidRequest, "This operation needs a bucket and a key.")),
+        }
+    }
+
+    /// The query, without the signature.
+    pub fn query(&self) -> &Query {
+        self.verified.query()
+    }
+
+    /// The client's headers, those that it signed.
+    pub fn headers(&self) -> &HeaderMap {
+        self.verified.headers()
+    }
+
+    /// How the body must be read.
+    pub fn payload(&self) -> &Payload {
+        self.verified.payload()
+    }
+
+    /// Gives the payload away, to whom reads the body.
+    pub fn take_payload(&mut self) -> Payload {
+        self.verified.take_payload()
+    }
+}

@@ -1,0 +1,251 @@
+//! The judge: whether a call is allowed, and with which key. Only this room makes permits.
+
+mod table;
+
+pub use table::{EkRef, Mode, Plaintext, RuleConfig, Table};
+
+use table::Effect;
+
+use crate::auth::Who;
+use crate::operation::{Call, Operation};
+use crate::s3::{Bucket, Code, Error, Key, Result};
+
+/// What a call may do. Its kinds carry what the handler needs, and can be had from `decide` alone.
+#[derive(Debug)]
+pub enum Permit {
+    /// Write an object, sealed under this EK.
+    Write(Write),
+    /// Read an object, opened if it is sealed.
+    Read(Read),
+    /// List a bucket, sizes and hidden keys seen to.
+    List(View),
+    /// Delete several objects, each of which is judged.
+    Delete(View),
+    /// Pass the call on as it came.
+    Forward(Forward),
+}
+
+/// Leave to write a sealed object.
+#[derive(Debug)]
+pub struct Write {
+    ek: EkRef,
+}
+
+impl Write {
+    /// The EK that seals it.
+    pub fn ek(&self) -> &EkRef {
+        &self.ek
+    }
+}
+
+/// Leave to read an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    sealed: bool,
+    plaintext: Plaintext,
+    forward: Forward,
+}
+
+impl Read {
+    /// Whether the object is likely sealed: what a range is guessed for.
+    pub fn expects_sealed(self) -> bool {
+        self.sealed
+    }
+
+    /// Leave to serve the object though it has no envelope; AccessDenied where the rule forbids that.
+    pub fn plain(self) -> Result<Forward> {
+        match self.plaintext {
+            Plaintext::Read => Ok(self.forward),
+            Plaintext::Deny => Err(Error::new(
+                Code::AccessDenied,
+                "The object is not sealed, and the policy serves sealed objects only. It was written past s3veil or \
+                 its metadata was lost. To serve such objects, set plaintext = \"read\" for this bucket.",
+            )),
+        }
+    }
+}
+
+/// Leave to pass on bytes as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward(());
+
+/// Leave to see a bucket's keys, with the rules for each.
+#[derive(Clone, Debug)]
+pub struct View {
+    table: std::sync::Arc<Table>,
+    bucket: Bucket,
+    forward: Forward,
+}
+
+/// How the size of a listed object is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Sealed for sure: by arithmetic.
+    Sealed,
+    /// Sealed or plain: by a look.
+    Mixed,
+    /// As the store says.
+    Plain,
+    /// Not shown.
+    Hidden,
+}
+
+impl View {
+    /// How an object of the listing is shown.
+    pub fn object(&self, key: &str) -> Listed {
+        match Key::parse(key) {
+            Some(key) if key.is_reserved() => Listed::Hidden,
+            Some(key) => match self.table.object(&self.bucket, &key) {
+                Effect::Seal(_, Plaintext::Deny) => Listed::Sealed,
+                Effect::Seal(_, Plaintext::Read) => Listed::Mixed,
+                Effect::Passthrough => Listed::Plain,
+                Effect::Deny => Listed::Hidden,
+            },
+            None => Listed::Plain,
+        }
+    }
+
+    /// Leave to pass the listing on.
+    pub fn forward(&self) -> Forward {
+        self.forward
+    }
+}
+
+/// The rules in force.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    table: std::sync::Arc<Table>,
+}
+
+impl Policy {
+    /// A policy by its table.
+    pub fn new(table: Table) -> Self {
+        Self { table: std::sync::Arc::new(table) }
+    }
+
+    /// Every EK that a rule seals with.
+    pub fn eks(&self) -> Vec<EkRef> {
+        self.table.eks()
+    }
+
+    /// Judges a call.
+    ///
+    /// Errors: AccessDenied (anonymous, a key of s3veil's own, a rule that denies), NotImplemented for what s3veil
+    /// can't do on sealed objects, in words.
+    pub fn decide(&self, call: &Call) -> Result<Permit> {
+        if call.operation() == Operation::Preflight {
+            return Ok(Permit::Forward(Forward(())));
+        }
+        if matches!(call.who(), Who::Anonymous) {
+            return Err(Error::new(
+                Code::AccessDenied,
+                "Anonymous requests are refused. Sign the request with an identity of s3veil.",
+            ));
+        }
+        match (call.bucket(), call.key()) {
+            (Some(bucket), Some(key)) => self.object(call, bucket, key),
+            (Some(bucket), None) => self.bucket(call.operation(), bucket),
+            (None, _) => Ok(Permit::Forward(Forward(()))),
+        }
+    }
+
+    fn object(&self, call: &Call, bucket: &Bucket, key: &Key) -> Result<Permit> {
+        use Operation::*;
+        if key.is_reserved() {
+            return Err(reserved());
+        }
+        let effect = self.table.object(bucket, key);
+        let forward = Forward(());
+        match (call.operation(), effect) {
+            (_, Effect::Deny) => Err(denied()),
+            (PutObject, Effect::Seal(ek, _)) => Ok(Permit::Write(Write { ek: ek.clone() })),
+            (GetObject | HeadObject | GetObjectAttributes, Effect::Seal(_, plaintext)) => {
+                Ok(Permit::Read(Read { sealed: true, plaintext: *plaintext, forward }))
+            }
+            (GetObject | HeadObject | GetObjectAttributes, Effect::Passthrough) => {
+                Ok(Permit::Read(Read { sealed: false, plaintext: Plaintext::Read, forward }))
+            }
+            (DeleteObject | ObjectResource(_), _) => Ok(Permit::Forward(forward)),
+            (CopyObject | UploadPartCopy, Effect::Passthrough) => self.copy_source(call).map(|()| Permit::Forward(forward)),
+            (CreateSession, _) => Err(unsupported(call.operation())),
+            (_, Effect::Passthrough) => Ok(Permit::Forward(forward)),
+            (operation, Effect::Seal(..)) => Err(unsupported(operation)),
+        }
+    }
+
+    /// A copy from a place that seals would carry sealed bytes to where they don't open.
+    fn copy_source(&self, call: &Call) -> Result<()> {
+        let (bucket, key) = crate::s3::copy::source(call.headers())?;
+        if key.is_reserved() {
+            return Err(reserved());
+        }
+        match self.table.object(&bucket, &key) {
+            Effect::Passthrough => Ok(()),
+            Effect::Deny => Err(denied()),
+            Effect::Seal(..) => Err(unsupported(call.operation())),
+        }
+    }
+
+    fn bucket(&self, operation: Operation, bucket: &Bucket) -> Result<Permit> {
+        use Operation::*;
+        let effects: Vec<&Effect> = self.table.bucket(bucket).collect();
+        if effects.iter().all(|effect| **effect == Effect::Deny) {
+            return Err(denied());
+        }
+        let view = || View { table: self.table.clone(), bucket: bucket.clone(), forward: Forward(()) };
+        let all_plain = effects.iter().all(|effect| **effect == Effect::Passthrough);
+        match operation {
+            ListObjects | ListObjectsV2 | ListObjectVersions => Ok(Permit::List(view())),
+            DeleteObjects => Ok(Permit::Delete(view())),
+            CreateSession => Err(unsupported(operation)),
+            PostObject | ListMultipartUploads if !all_plain => Err(unsupported(operation)),
+            _ => Ok(Permit::Forward(Forward(()))),
+        }
+    }
+}
+
+fn reserved() -> Error {
+    Error::new(
+        Code::AccessDenied,
+        format!("Keys that begin with '{}' are s3veil's own. Use another key.", crate::s3::address::RESERVED_PREFIX),
+    )
+}
+
+fn denied() -> Error {
+    Error::new(
+        Code::AccessDenied,
+        "The policy of s3veil allows nothing here. Add a [[policy]] rule for this bucket and prefix.",
+    )
+}
+
+fn unsupported(operation: Operation) -> Error {
+    let name = operation.name();
+    let message = match operation {
+        Operation::SelectObjectContent => {
+            "SelectObjectContent is not served on sealed objects: the store can't read them. Get the object, or a \
+             range of it, and filter it in the client."
+                .to_owned()
+        }
+        Operation::CreateMultipartUpload
+        | Operation::UploadPart
+        | Operation::UploadPartCopy
+        | Operation::CompleteMultipartUpload
+        | Operation::AbortMultipartUpload
+        | Operation::ListParts
+        | Operation::ListMultipartUploads => format!(
+            "{name} is not served yet where objects are sealed. Write the object with one PutObject (up to 5 GiB): \
+             raise the client's multipart threshold."
+        ),
+        Operation::CopyObject => {
+            "CopyObject is not served yet where objects are sealed. Get the object and put it.".to_owned()
+        }
+        Operation::PostObject => {
+            "PostObject is not served yet where objects are sealed. Use PutObject, presigned if need be.".to_owned()
+        }
+        Operation::CreateSession => {
+            "CreateSession is not served: its credentials would lead past s3veil. Sign each request.".to_owned()
+        }
+        _ => format!("{name} is not served where objects are sealed: it would not keep them sealed and readable."),
+    };
+    Error::new(Code::NotImplemented, message)
+}

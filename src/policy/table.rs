@@ -1,0 +1,284 @@
+//! The static policy table: bucket pattern and prefix → mode, EK, and whether plain objects may be read.
+
+use serde::Deserialize;
+
+use crate::kms::EkName;
+use crate::s3::{Bucket, Key};
+
+/// One rule as typed in `proxy.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// A bucket's name; `*` stands for any run of characters.
+    pub bucket: String,
+    /// Keys that begin so. Empty: all keys.
+    #[serde(default)]
+    pub prefix: String,
+    /// What happens to the objects.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The EK, for `mode = "seal"`.
+    pub ek: Option<String>,
+    /// The KMS that holds the EK; the only configured one if left out.
+    pub kms: Option<String>,
+    /// Whether objects without an envelope may be read.
+    #[serde(default)]
+    pub plaintext: Plaintext,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Objects are sealed on the way in and opened on the way out.
+    #[default]
+    Seal,
+    /// Objects are written as they come; sealed ones are still opened.
+    Passthrough,
+    /// Nothing is read or written.
+    Deny,
+}
+
+/// What happens to an object without an envelope, where a rule seals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plaintext {
+    /// It is refused: someone wrote past s3veil, or stripped the envelope.
+    #[default]
+    Deny,
+    /// It is served as it is, for buckets that hold objects from before.
+    Read,
+}
+
+/// An EK and the KMS that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EkRef {
+    /// The KMS, by its name in the configuration.
+    pub kms: String,
+    /// The EK's name in that KMS.
+    pub ek: EkName,
+}
+
+/// One rule as meant.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    bucket: Pattern,
+    prefix: String,
+    pub(super) effect: Effect,
+}
+
+/// What a rule does, with what it needs for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Seal(EkRef, Plaintext),
+    Passthrough,
+    Deny,
+}
+
+/// All rules. The longest match wins: first the more literal bucket pattern, then the longer prefix.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Best first, so that the first match is the winner.
+    rules: Vec<Rule>,
+}
+
+impl Table {
+    /// Compiles the rules. `kms_names` are the configured KMSs.
+    ///
+    /// Errors: a message that names the rule, the key, its value and the remedy.
+    pub fn build(configs: Vec<RuleConfig>, kms_names: &[String]) -> Result<Self, String> {
+        if configs.is_empty() {
+            return Err("policy: no [[policy]] rule. Add one, for instance bucket = \"*\", ek = \"NAME\"".into());
+        }
+        let mut rules = Vec::new();
+        for (index, config) in configs.into_iter().enumerate() {
+            let rule = Rule::build(config, kms_names).map_err(|why| format!("policy[{index}].{why}"))?;
+            if rules.iter().any(|other: &Rule| other.bucket == rule.bucket && other.prefix == rule.prefix) {
+                return Err(format!(
+                    "policy[{index}]: a second rule for bucket '{}' and prefix '{}'. Remove one of the two",
+                    rule.bucket.0, rule.prefix
+                ));
+            }
+            rules.push(rule);
+        }
+        rules.sort_by_key(|rule| std::cmp::Reverse((rule.bucket.weight(), rule.prefix.len())));
+        Ok(Self { rules })
+    }
+
+    /// Every EK that a rule seals with, once.
+    pub fn eks(&self) -> Vec<EkRef> {
+        let mut eks: Vec<EkRef> = Vec::new();
+        for rule in &self.rules {
+            if let Effect::Seal(ek, _) = &rule.effect {
+                if !eks.contains(ek) {
+                    eks.push(ek.clone());
+                }
+            }
+        }
+        eks
+    }
+
+    /// The rule for one object. No rule: nothing is allowed.
+    pub(super) fn object(&self, bucket: &Bucket, key: &Key) -> &Effect {
+        let matches = |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.as_str().starts_with(&rule.prefix);
+        self.rules.iter().find(matches).map_or(&Effect::Deny, |rule| &rule.effect)
+    }
+
+    /// All rules that an object of the bucket could fall under.
+    ///
+    /// A rule for any key of a more literal pattern shadows what comes after it.
+    pub(super) fn bucket(&self, bucket: &Bucket) -> impl Iterator<Item = &Effect> {
+        let mut shadowed = false;
+        self.rules.iter().filter(|rule| rule.bucket.matches(bucket.as_str())).map_while(move |rule| {
+            let seen = shadowed;
+            shadowed |= rule.prefix.is_empty();
+            (!seen).then_some(&rule.effect)
+        })
+    }
+}
+
+impl Rule {
+    fn build(config: RuleConfig, kms_names: &[String]) -> Result<Self, String> {
+        let bucket = Pattern::parse(&config.bucket)?;
+        if config.prefix.len() > crate::s3::address::MAX_KEY_LEN {
+            return Err("prefix: longer than the longest key, 1,024 bytes. Shorten it".into());
+        }
+        let effect = match config.mode {
+            Mode::Seal => Effect::Seal(ek_ref(config.ek, config.kms, kms_names)?, config.plaintext),
+            mode if config.ek.is_some() || config.kms.is_some() => {
+                let mode = if mode == Mode::Deny { "deny" } else { "passthrough" };
+                return Err(format!("ek: goes with mode = \"seal\" only, and the mode is \"{mode}\". Remove one"));
+            }
+            Mode::Passthrough => Effect::Passthrough,
+            Mode::Deny => Effect::Deny,
+        };
+        Ok(Self { bucket, prefix: config.prefix, effect })
+    }
+}
+
+fn ek_ref(ek: Option<String>, kms: Option<String>, kms_names: &[String]) -> Result<EkRef, String> {
+    let ek = ek.ok_or("ek: missing. A rule that seals names its EK: ek = \"NAME\"")?;
+    let name = EkName::parse(&ek).map_err(|why| format!("ek: '{ek}' {why}"))?;
+    let kms = match (kms, kms_names) {
+        (Some(kms), names) if names.contains(&kms) => kms,
+        (Some(kms), names) => {
+            return Err(format!("kms: '{kms}' is not configured; there is {}. Correct the name", names.join(", ")));
+        }
+        (None, [only]) => only.clone(),
+        (None, names) => {
+            return Err(format!("kms: missing, and there are several ({}). Name one", names.join(", ")));
+        }
+    };
+    Ok(EkRef { kms, ek: name })
+}
+
+/// A bucket's name in which `*` stands for any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern(String);
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*'));
+        if text.is_empty() || !clean {
+            return Err(format!("bucket: '{text}' is not a bucket name or pattern. Use letters, digits, '.-_' and '*'"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// A literal name outweighs every pattern, and of two patterns the one with more literal characters wins.
+    fn weight(&self) -> (bool, usize) {
+        let stars = self.0.matches('*').count();
+        (stars == 0, self.0.len() - stars)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        let first = pieces.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(first) else { return false };
+        let mut pieces: Vec<&str> = pieces.collect();
+        let Some(last) = pieces.pop() else { return rest.is_empty() };
+        for piece in pieces {
+            match rest.find(piece) {
+                Some(at) => rest = &rest[at + piece.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> RuleConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    fn table(rules: &[&str]) -> Result<Table, String> {
+        Table::build(rules.iter().map(|text| rule(text)).collect(), &["local".into()])
+    }
+
+    fn ek_of(table: &Table, bucket: &str, key: &str) -> String {
+        match table.object(&Bucket::parse(bucket).unwrap(), &Key::parse(key).unwrap()) {
+            Effect::Seal(ek, _) => ek.ek.as_str().to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, matches) in [
+            ("*", "anything", true),
+            ("logs", "logs", true),
+            ("logs", "logs2", false),
+            ("logs-*", "logs-", true),
+            ("*-logs", "a-logs", true),
+            ("*-logs", "a-logs-b", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "ac", false),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).unwrap().matches(name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_longest_match_wins() {
+        let table = table(&[
+            "bucket = '*'\nek = 'any'",
+            "bucket = 'b'\nprefix = 'x/y/'\nek = 'xy'",
+            "bucket = 'b'\nprefix = 'x/'\nek = 'x'",
+            "bucket = 'b*'\nprefix = 'x/y/z/'\nek = 'pattern'",
+            "bucket = 'open'\nmode = 'passthrough'",
+        ])
+        .unwrap();
+        assert_eq!(ek_of(&table, "b", "x/y/1"), "xy");
+        assert_eq!(ek_of(&table, "b", "x/1"), "x");
+        assert_eq!(ek_of(&table, "b", "x/y/z/1"), "xy", "a literal bucket outweighs a longer prefix");
+        assert_eq!(ek_of(&table, "b2", "x/y/z/1"), "pattern");
+        assert_eq!(ek_of(&table, "b", "1"), "any");
+        assert_eq!(ek_of(&table, "open", "1"), "Passthrough");
+    }
+
+    #[test]
+    fn what_no_rule_names_is_denied() {
+        assert_eq!(ek_of(&table(&["bucket = 'a'\nek = 'e'"]).unwrap(), "b", "k"), "Deny");
+    }
+
+    #[test]
+    fn mistakes_name_the_rule_the_value_and_the_remedy() {
+        for (rules, expected) in [
+            (&[][..], "no [[policy]] rule"),
+            (&["bucket = 'a'"], "policy[0].ek: missing"),
+            (&["bucket = 'a b'\nek = 'e'"], "policy[0].bucket: 'a b'"),
+            (&["bucket = 'a'\nek = 'a b'"], "policy[0].ek: 'a b'"),
+            (&["bucket = 'a'\nek = 'e'\nkms = 'other'"], "policy[0].kms: 'other' is not configured; there is local"),
+            (&["bucket = 'a'\nek = 'e'\nmode = 'deny'"], "policy[0].ek: goes with mode = \"seal\" only"),
+            (&["bucket = 'a'\nek = 'e'", "bucket = 'a'\nek = 'f'"], "policy[1]: a second rule"),
+        ] {
+            let error = table(rules).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The border on the way out: the store's headers become the client's.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::s3::checksum::Checksum;
+use crate::s3::headers::ENVELOPE;
+
+/// Headers of one connection, or of s3veil's own making.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    ENVELOPE,
+];
+
+/// The store's headers, as they go on to the client: all but those of the connection and the envelope.
+pub fn forwarded(store: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(store.len());
+    for (name, value) in store {
+        if !HOP_BY_HOP.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// The same for a sealed object: nothing that describes the sealed body, and S3's own headers for server-side
+/// encryption with this EK, which tell a client that the ETag is not the MD5 of the body.
+pub fn for_sealed(store: &HeaderMap, sse: HeaderValue, ek: Option<&str>) -> HeaderMap {
+    let mut headers = forwarded(store);
+    let gone: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with("x-amz-checksum-")
+                || name.starts_with("x-amz-server-side-encryption")
+                || matches!(name, "content-length" | "content-range" | "content-md5" | "digest")
+        })
+        .cloned()
+        .collect();
+    for name in gone {
+        headers.remove(name);
+    }
+    headers.insert("x-amz-server-side-encryption", sse);
+    if let Some(value) = ek.and_then(|ek| HeaderValue::from_str(ek).ok()) {
+        headers.insert("x-amz-server-side-encryption-aws-kms-key-id", value);
+    }
+    headers
+}
+
+/// Adds a checksum of the whole object, as S3 shows it.
+pub fn add_checksum(headers: &mut HeaderMap, checksum: &Checksum) {
+    let value = HeaderValue::from_str(&checksum.to_base64()).expect("base64 is a header value");
+    headers.insert(checksum.algorithm().header(), value);
+    headers.insert("x-amz-checksum-type", HeaderValue::from_static("FULL_OBJECT"));
+}

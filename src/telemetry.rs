@@ -1,0 +1,48 @@
+//! The log: text for people, JSON for machines.
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+/// What is logged.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, or a filter such as `info,access=warn`.
+    pub level: String,
+    /// The form.
+    pub format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::default() }
+    }
+}
+
+impl LogConfig {
+    /// Starts the log, on standard error.
+    ///
+    /// Errors: a message that names the key, its value and the remedy.
+    pub fn start(&self) -> Result<(), String> {
+        let filter = EnvFilter::try_new(&self.level)
+            .map_err(|_| format!("log.level: '{}' is no filter. Write error, warn, info or debug", self.level))?;
+        let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let started = match self.format {
+            LogFormat::Text => log.try_init(),
+            LogFormat::Json => log.json().flatten_event(true).try_init(),
+        };
+        started.map_err(|why| format!("log: {why}"))
+    }
+}
