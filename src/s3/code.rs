@@ -85,6 +85,8 @@ codes! {
     InvalidURI, 400, Client;
     /// The key is longer than 1,024 bytes.
     KeyTooLongError, 400, Client;
+    /// The trailers of an aws-chunked body are not the declared ones.
+    MalformedTrailerError, 400, Client;
     /// The XML of the request is not what the operation takes.
     MalformedXML, 400, Client;
     /// The method does not go with the resource.
