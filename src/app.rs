@@ -33,12 +33,12 @@ impl App {
         let names: Vec<String> = kms.keys().cloned().collect();
         let policy = Policy::new(Table::build(config.policy, &names)?);
         let backend = config.store.build()?;
-        let authenticator = config.auth.build().map_err(|why| format!("auth.{why}"))?;
+        let authenticator = config.auth.build().map_err(|why| why.to_string())?;
         for identity in authenticator.identities() {
-            if let Some(name) = identity.store_credentials().filter(|name| !backend.has_credentials(name)) {
+            if let Some(name) = identity.store_credentials.as_deref().filter(|name| !backend.has_credentials(name)) {
                 return Err(format!(
                     "auth.identities: '{}' has store = '{name}', and there is no [store.credentials.{name}]. Add it",
-                    identity.name()
+                    identity.name
                 ));
             }
         }

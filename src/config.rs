@@ -73,7 +73,7 @@ impl Config {
         let config: Self = figment
             .extract()
             .map_err(|errors| errors.into_iter().map(|error| explain(&error, file)).collect::<Vec<_>>().join("\n"))?;
-        if config.auth.is_trusted() && !config.listen.ip().is_loopback() {
+        if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
             return Err(format!(
                 "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
                  127.0.0.1, or set mode = \"sigv4\"",

@@ -43,9 +43,9 @@ pub fn sign_request(
     now: SystemTime,
 ) -> Result<(), SignError> {
     let identity: Identity = AwsCredentials::new(
-        credentials.access_key.expose(),
-        credentials.secret_key.expose(),
-        credentials.session_token.as_ref().map(|token| token.expose().to_owned()),
+        credentials.access_key.as_str(),
+        credentials.secret_key.as_str(),
+        credentials.session_token.as_ref().map(|token| token.as_str().to_owned()),
         None,
         "s3veil",
     )

@@ -242,7 +242,7 @@ impl Backend {
             if path.len() > 1 {
                 path.push('/');
             }
-            path.push_str(&crate::s3::query::encode_path(key));
+            path.extend(crate::s3::query::encode_path(key));
         }
         let query = query.to_canonical();
         let path = if query.is_empty() { path } else { format!("{path}?{query}") };

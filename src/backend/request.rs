@@ -104,7 +104,7 @@ impl StoreRequest {
         let signer = match who {
             Who::Anonymous => None,
             Who::Trusted => Some("default".to_owned()),
-            Who::Identity(identity) => Some(identity.store_credentials().unwrap_or("default").to_owned()),
+            Who::Identity(identity) => Some(identity.store_credentials.as_deref().unwrap_or("default").to_owned()),
         };
         Self {
             method,

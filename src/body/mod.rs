@@ -4,11 +4,13 @@
 mod checked;
 pub mod chunked;
 mod opening;
+mod peeked;
 mod sealing;
 
-pub use checked::{Checked, Sums};
-pub use opening::Opening;
-pub use sealing::SealedBody;
+pub use checked::{Checked, Outcome, Sums};
+pub use opening::{Broken, Opening};
+pub use peeked::peek;
+pub use sealing::{SealedBody, checksum_of};
 
 use bytes::Bytes;
 use http_body::Frame;

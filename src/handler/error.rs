@@ -1,7 +1,7 @@
 //! The only mapping from inner errors to S3's. Exhaustive: a new inner error asks for its code here.
 
 use crate::s3::{Code, Error};
-use crate::{backend, kms, seal};
+use crate::{backend, body, kms, seal};
 
 /// Seconds after which a client may try again when the store or the KMS is away.
 const RETRY_AFTER: u32 = 2;
@@ -24,6 +24,19 @@ impl From<backend::Error> for Error {
             }
         }
         .caused_by(error)
+    }
+}
+
+impl From<body::Broken> for Error {
+    fn from(error: body::Broken) -> Self {
+        match error {
+            body::Broken::Seal(error) => error.into(),
+            body::Broken::Store(_) => {
+                Error::new(Code::ServiceUnavailable, "The store broke off its answer. Please try again.")
+                    .retry_after(RETRY_AFTER)
+                    .caused_by(error)
+            }
+        }
     }
 }
 

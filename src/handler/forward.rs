@@ -6,8 +6,8 @@ use crate::body::{ByteBody, Checked};
 use crate::operation::{Call, Operation};
 use crate::policy::Forward;
 use crate::response;
-use crate::s3::Result;
-use crate::s3::query::Query;
+use crate::s3::{Query, Result};
+use http_body::Body as _;
 
 pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body: ByteBody) -> Result<Answer> {
     let payload = call.take_payload();
@@ -15,7 +15,8 @@ pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body:
         StoreRequest::new(call.method().clone(), call.bucket(), call.key(), StoreHeaders::forwarded(call.headers()), call.who())
             .query(query(&call));
     let mut outcome = None;
-    if payload.length.is_some_and(|length| length > 0) || call.operation() == Operation::PutObject {
+    // A request with no length and no body is as good as an empty one; one with a body must say how long it is.
+    if payload.length.is_some_and(|length| length > 0) || !body.is_end_stream() {
         let checked = Checked::new(body, payload, rooms.client_idle)?;
         outcome = Some(checked.outcome());
         request = request.body(StoreBody::plain(checked, leave));

@@ -204,7 +204,10 @@ fn by_arithmetic(size: u64) -> Option<u64> {
 /// What the envelope says of the length. A listing is not authenticated in any way: a read is.
 fn claimed_length(stored: &HeaderMap) -> Option<u64> {
     let envelope = Envelope::parse(stored.get(headers::ENVELOPE)?.to_str().ok()?).ok()?;
-    envelope.header().length.map(|length| length.get())
+    match envelope.header().layout {
+        Layout::Stream(length) => Some(length.get()),
+        Layout::Composite => None,
+    }
 }
 
 fn trimmed(etag: &[u8]) -> &[u8] {

@@ -9,6 +9,7 @@ mod head;
 mod list;
 mod open;
 mod put;
+mod wish;
 
 use std::time::Duration;
 

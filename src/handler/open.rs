@@ -1,45 +1,68 @@
 //! From the head of a stored object to its opened envelope.
 
 use http::HeaderMap;
-
-use crate::operation::Call;
-use crate::s3::{Code, Error, Result, headers};
-use crate::seal::{Envelope, LayoutKind, Opened, Place};
+use http::header;
 
 use super::Rooms;
+use crate::kms::EkName;
+use crate::operation::Call;
+use crate::s3::range::ContentRange;
+use crate::s3::{Code, Error, Result, headers};
+use crate::seal::{self, Envelope, Layout, Opened, Place, PlainLen, SealedLen, SealedRange, Sse};
 
-/// A stored object that is sealed: its envelope opened, and what the client is told of its key.
+/// A stored object that is sealed: its envelope opened, its length proved, and what the client is told of its key.
 pub(super) struct Sealed {
     pub opened: Opened,
+    /// Plaintext bytes.
+    pub length: PlainLen,
+    /// The sealed bytes that came with this answer; all of them for a HEAD.
+    pub received: SealedRange,
     pub ek: String,
-    pub sse: crate::seal::Sse,
+    pub sse: Sse,
 }
 
 /// Opens the envelope, if the object has one.
 ///
-/// Errors: the integrity error for an envelope that is not one or not of this place, those of the KMS, NotImplemented
-/// for a layout that this version can't read.
+/// Errors: the integrity error for an envelope that is not one or not of this place and size, those of the KMS,
+/// NotImplemented for a layout that this version can't read.
 pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> Result<Option<Sealed>> {
     let (bucket, key) = call.object()?;
     let mut values = stored.get_all(headers::ENVELOPE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(crate::seal::Error::NotAnEnvelope.into());
+        return Err(seal::Error::NotAnEnvelope.into());
     }
-    let text = value.to_str().map_err(|_| crate::seal::Error::NotAnEnvelope)?;
-    let envelope = Envelope::parse(text)?;
+    let envelope = Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?;
     let header = envelope.header();
-    if header.layout != LayoutKind::Stream {
-        return Err(Error::new(
+    let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
+    let version = header.ek_version.as_deref();
+    let dek = rooms.keys.for_read(&header.kms, &ek, version, &header.wrapped_dek, bucket.as_str()).await?;
+    let opened = envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?;
+    let (received, total) = received(stored)?;
+    match opened.layout(total)? {
+        Layout::Stream(length) => {
+            Ok(Some(Sealed { opened, length, received, ek: header.ek.clone(), sse: header.sse }))
+        }
+        Layout::Composite => Err(Error::new(
             Code::NotImplemented,
             "The object was sealed as a multipart upload, which this version of s3veil can't read. Use a newer one.",
-        ));
+        )),
     }
-    let ek = crate::kms::EkName::parse(&header.ek).map_err(|_| crate::seal::Error::NotAnEnvelope)?;
-    let dek = rooms
-        .keys
-        .for_read(&header.kms, &ek, header.ek_version.as_deref(), &header.wrapped_dek, bucket.as_str())
-        .await?;
-    let opened = envelope.open(&dek, &Place { bucket: bucket.as_str(), key: key.as_str() })?;
-    Ok(Some(Sealed { opened, ek: header.ek.clone(), sse: header.sse }))
+}
+
+/// Which sealed bytes the store sends, and how many there are.
+pub(super) fn received(stored: &HeaderMap) -> Result<(SealedRange, SealedLen)> {
+    let (start, end, total) = match stored.get(header::CONTENT_RANGE) {
+        Some(value) => {
+            let range = ContentRange::parse(value).ok_or(seal::Error::Tampered)?;
+            (range.start, range.end, range.total)
+        }
+        None => {
+            let length = stored.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            let length = length.and_then(|value| value.parse().ok()).ok_or(seal::Error::Tampered)?;
+            (0, length, length)
+        }
+    };
+    let range = SealedRange::new(start, end).ok_or(seal::Error::Tampered)?;
+    Ok((range, SealedLen::new(total)))
 }

@@ -11,7 +11,7 @@ use crate::operation::Call;
 use crate::policy::Write;
 use crate::response;
 use crate::s3::{Code, Error, Result, headers};
-use crate::seal::{Envelope, Header, LayoutKind, Place, PlainLen, Sse};
+use crate::seal::{Envelope, Header, Layout, Place, PlainLen, Sse};
 
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
 const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
@@ -28,17 +28,16 @@ pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body
     let ek = write.ek();
     let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket.as_str(), length.get()).await?;
     let header = Header {
-        layout: LayoutKind::Stream,
+        layout: Layout::Stream(length),
         kms: ek.kms.clone(),
         ek: ek.ek.as_str().to_owned(),
         ek_version: data_key.version.clone(),
         wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
-        length: Some(length),
         sse,
         context: None,
     };
     let place = Place { bucket: bucket.as_str(), key: key.as_str() };
-    let (envelope, oek) = Envelope::seal(header, &data_key.dek, &place)?;
+    let (envelope, fresh) = Envelope::seal(header, &data_key.dek, place)?;
 
     let outcome = checked.outcome();
     let mut store_headers = StoreHeaders::for_object(call.headers());
@@ -46,7 +45,7 @@ pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body
         headers::ENVELOPE,
         HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
     );
-    let sealed = SealedBody::new(checked, oek.into_sealer(length)?);
+    let sealed = SealedBody::new(checked, length, fresh.into_sealer()?);
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
     let result = rooms.backend.send(request).await;
@@ -60,7 +59,7 @@ pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body
     let sums = outcome.sums().ok_or_else(|| {
         Error::new(Code::ServiceUnavailable, "The store answered before it had the whole object. Please try again.")
     })?;
-    let mut headers = response::for_sealed(store.headers(), sse_value(sse), sse_ek(sse, ek.ek.as_str()));
+    let mut headers = response::for_sealed(store.headers(), sse, ek.ek.as_str());
     response::add_checksum(&mut headers, sums.client.as_ref().unwrap_or(&sums.crc64));
     let mut answer = Answer::new(crate::body::empty());
     *answer.headers_mut() = headers;
@@ -91,17 +90,4 @@ fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
             format!("The encryption method '{other}' is not supported. Use aws:kms or AES256."),
         )),
     }
-}
-
-/// The value of `x-amz-server-side-encryption`.
-pub(super) fn sse_value(sse: Sse) -> HeaderValue {
-    HeaderValue::from_static(match sse {
-        Sse::Kms => "aws:kms",
-        Sse::S3 => "AES256",
-    })
-}
-
-/// The EK, where S3 names it.
-pub(super) fn sse_ek(sse: Sse, ek: &str) -> Option<&str> {
-    (sse == Sse::Kms).then_some(ek)
 }

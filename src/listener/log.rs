@@ -42,10 +42,7 @@ impl Log {
 
     /// It is known who asks.
     pub(super) fn who(&mut self, who: &Who) {
-        self.identity = match who {
-            Who::Identity(identity) => Some(identity.name().to_owned()),
-            Who::Trusted | Who::Anonymous => None,
-        };
+        self.identity = Some(who.name().to_owned());
     }
 
     /// It is known for what.

@@ -3,7 +3,7 @@
 use http::{Method, header};
 
 use super::{Call, Operation};
-use crate::auth::Verified;
+use crate::auth::{Verified, VerifiedParts};
 use crate::s3::{Code, Error, Result};
 
 /// Sub-resources of an object that are not its body, forwarded as they come. All may carry `versionId`.
@@ -58,7 +58,8 @@ pub fn classify(verified: Verified) -> Result<Call> {
         (Some(_), None) => bucket(&verified)?,
         (None, _) => service(&verified)?,
     };
-    Ok(Call { operation, verified })
+    let VerifiedParts { who, method, bucket, key, query, headers, payload } = verified.into_parts();
+    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload) })
 }
 
 fn object(verified: &Verified) -> Result<Operation> {

@@ -10,9 +10,8 @@ pub use classify::classify;
 
 use http::{HeaderMap, Method};
 
-use crate::auth::{Payload, Verified, Who};
-use crate::s3::query::Query;
-use crate::s3::{Bucket, Error, Key, Result};
+use crate::auth::{Payload, Who};
+use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 
 /// The operations that s3veil tells apart; all others are `Other`, which can't carry an object's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +108,13 @@ impl Operation {
 #[derive(Debug)]
 pub struct Call {
     operation: Operation,
-    verified: Verified,
+    who: Who,
+    method: Method,
+    bucket: Option<Bucket>,
+    key: Option<Key>,
+    query: Query,
+    headers: HeaderMap,
+    payload: Option<Payload>,
 }
 
 impl Call {
@@ -120,49 +125,44 @@ impl Call {
 
     /// Who asks.
     pub fn who(&self) -> &Who {
-        self.verified.who()
+        &self.who
     }
 
     /// The method as it came.
     pub fn method(&self) -> &Method {
-        self.verified.method()
+        &self.method
     }
 
     /// The bucket, unless the service itself is asked.
     pub fn bucket(&self) -> Option<&Bucket> {
-        self.verified.bucket()
+        self.bucket.as_ref()
     }
 
     /// The key, unless a bucket or the service is asked.
     pub fn key(&self) -> Option<&Key> {
-        self.verified.key()
+        self.key.as_ref()
     }
 
     /// Bucket and key of an operation on an object.
     pub fn object(&self) -> Result<(&Bucket, &Key)> {
         match (self.bucket(), self.key()) {
             (Some(bucket), Some(key)) => Ok((bucket, key)),
-            _ => Err(Error::new(crate::s3::Code::InvalidRequest, "This operation needs a bucket and a key.")),
+            _ => Err(Error::new(Code::InvalidRequest, "This operation needs a bucket and a key.")),
         }
     }
 
     /// The query, without the signature.
     pub fn query(&self) -> &Query {
-        self.verified.query()
+        &self.query
     }
 
     /// The client's headers, those that it signed.
     pub fn headers(&self) -> &HeaderMap {
-        self.verified.headers()
+        &self.headers
     }
 
-    /// How the body must be read.
-    pub fn payload(&self) -> &Payload {
-        self.verified.payload()
-    }
-
-    /// Gives the payload away, to whom reads the body.
+    /// How the body must be read, for the one who reads it.
     pub fn take_payload(&mut self) -> Payload {
-        self.verified.take_payload()
+        self.payload.take().expect("the body of a call is read once")
     }
 }

@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::checksum::Checksum;
 use crate::s3::headers::ENVELOPE;
+use crate::seal::Sse;
 
 /// Headers of one connection, or of s3veil's own making.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -31,7 +32,7 @@ pub fn forwarded(store: &HeaderMap) -> HeaderMap {
 
 /// The same for a sealed object: nothing that describes the sealed body, and S3's own headers for server-side
 /// encryption with this EK, which tell a client that the ETag is not the MD5 of the body.
-pub fn for_sealed(store: &HeaderMap, sse: HeaderValue, ek: Option<&str>) -> HeaderMap {
+pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
     let mut headers = forwarded(store);
     let gone: Vec<HeaderName> = headers
         .keys()
@@ -46,8 +47,12 @@ pub fn for_sealed(store: &HeaderMap, sse: HeaderValue, ek: Option<&str>) -> Head
     for name in gone {
         headers.remove(name);
     }
-    headers.insert("x-amz-server-side-encryption", sse);
-    if let Some(value) = ek.and_then(|ek| HeaderValue::from_str(ek).ok()) {
+    let (method, names_key) = match sse {
+        Sse::Kms => ("aws:kms", true),
+        Sse::S3 => ("AES256", false),
+    };
+    headers.insert("x-amz-server-side-encryption", HeaderValue::from_static(method));
+    if let Some(value) = HeaderValue::from_str(ek).ok().filter(|_| names_key) {
         headers.insert("x-amz-server-side-encryption-aws-kms-key-id", value);
     }
     headers

@@ -22,49 +22,62 @@ pub enum Algorithm {
     Sha1,
     /// SHA-256.
     Sha256,
+    /// SHA-512.
+    Sha512,
+    /// MD5.
+    Md5,
+    /// XXH64.
+    Xxhash64,
+    /// XXH3, 64 bits.
+    Xxhash3,
+    /// XXH3, 128 bits.
+    Xxhash128,
 }
+
+/// The wire forms of each algorithm, in one table: header, XML element, length in bytes.
+const FORMS: [(Algorithm, &str, &str, usize); 10] = [
+    (Algorithm::Crc32, "x-amz-checksum-crc32", "ChecksumCRC32", 4),
+    (Algorithm::Crc32c, "x-amz-checksum-crc32c", "ChecksumCRC32C", 4),
+    (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "ChecksumCRC64NVME", 8),
+    (Algorithm::Sha1, "x-amz-checksum-sha1", "ChecksumSHA1", 20),
+    (Algorithm::Sha256, "x-amz-checksum-sha256", "ChecksumSHA256", 32),
+    (Algorithm::Sha512, "x-amz-checksum-sha512", "ChecksumSHA512", 64),
+    (Algorithm::Md5, "x-amz-checksum-md5", "ChecksumMD5", 16),
+    (Algorithm::Xxhash64, "x-amz-checksum-xxhash64", "ChecksumXXHASH64", 8),
+    (Algorithm::Xxhash3, "x-amz-checksum-xxhash3", "ChecksumXXHASH3", 8),
+    (Algorithm::Xxhash128, "x-amz-checksum-xxhash128", "ChecksumXXHASH128", 16),
+];
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Algorithm; 5] =
-        [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme, Algorithm::Sha1, Algorithm::Sha256];
+    pub fn all() -> impl Iterator<Item = Algorithm> {
+        FORMS.iter().map(|form| form.0)
+    }
+
+    fn form(self) -> (&'static str, &'static str, usize) {
+        let (_, header, element, len) = FORMS.iter().find(|form| form.0 == self).expect("the table has every algorithm");
+        (header, element, *len)
+    }
 
     /// The request and response header, `x-amz-checksum-...`.
     pub fn header(self) -> HeaderName {
-        HeaderName::from_static(match self {
-            Algorithm::Crc32 => "x-amz-checksum-crc32",
-            Algorithm::Crc32c => "x-amz-checksum-crc32c",
-            Algorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Algorithm::Sha1 => "x-amz-checksum-sha1",
-            Algorithm::Sha256 => "x-amz-checksum-sha256",
-        })
+        HeaderName::from_static(self.form().0)
     }
 
     /// The element in XML, `ChecksumCRC32` and so on.
     pub fn element(self) -> &'static str {
-        match self {
-            Algorithm::Crc32 => "ChecksumCRC32",
-            Algorithm::Crc32c => "ChecksumCRC32C",
-            Algorithm::Crc64Nvme => "ChecksumCRC64NVME",
-            Algorithm::Sha1 => "ChecksumSHA1",
-            Algorithm::Sha256 => "ChecksumSHA256",
-        }
+        self.form().1
     }
 
     /// The algorithm that a header name stands for, in any case.
     pub fn from_header(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|a| a.header().as_str().eq_ignore_ascii_case(name))
+        FORMS.iter().find(|form| form.1.eq_ignore_ascii_case(name)).map(|form| form.0)
     }
 
     /// Length of the value in bytes.
-    #[allow(clippy::len_without_is_empty)]
+    #[allow(clippy::len_without_is_empty, reason = "a length of a kind of value, not of a collection")]
     pub fn len(self) -> usize {
-        match self {
-            Algorithm::Crc32 | Algorithm::Crc32c => 4,
-            Algorithm::Crc64Nvme => 8,
-            Algorithm::Sha1 => 20,
-            Algorithm::Sha256 => 32,
-        }
+        self.form().2
     }
 }
 
@@ -117,12 +130,16 @@ pub struct Hasher {
 enum State {
     Crc(crc_fast::Digest),
     Sha(aws_lc_rs::digest::Context),
+    Md5(md5::Md5),
+    Xxhash64(twox_hash::XxHash64),
+    Xxhash3(twox_hash::XxHash3_64),
+    Xxhash128(Box<twox_hash::XxHash3_128>),
 }
 
 impl Hasher {
     /// A fresh computation.
     pub fn new(algorithm: Algorithm) -> Self {
-        use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+        use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
         use crc_fast::{CrcAlgorithm, Digest};
         let state = match algorithm {
             Algorithm::Crc32 => State::Crc(Digest::new(CrcAlgorithm::Crc32IsoHdlc)),
@@ -130,6 +147,11 @@ impl Hasher {
             Algorithm::Crc64Nvme => State::Crc(Digest::new(CrcAlgorithm::Crc64Nvme)),
             Algorithm::Sha1 => State::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
             Algorithm::Sha256 => State::Sha(Context::new(&SHA256)),
+            Algorithm::Sha512 => State::Sha(Context::new(&SHA512)),
+            Algorithm::Md5 => State::Md5(md5::Md5::default()),
+            Algorithm::Xxhash64 => State::Xxhash64(twox_hash::XxHash64::with_seed(0)),
+            Algorithm::Xxhash3 => State::Xxhash3(twox_hash::XxHash3_64::new()),
+            Algorithm::Xxhash128 => State::Xxhash128(Box::new(twox_hash::XxHash3_128::new())),
         };
         Self { algorithm, state }
     }
@@ -151,6 +173,10 @@ impl Hasher {
         match &mut self.state {
             State::Crc(digest) => digest.update(bytes),
             State::Sha(context) => context.update(bytes),
+            State::Md5(digest) => md5::Digest::update(digest, bytes),
+            State::Xxhash64(hash) => std::hash::Hasher::write(hash, bytes),
+            State::Xxhash3(hash) => std::hash::Hasher::write(hash, bytes),
+            State::Xxhash128(hash) => hash.write(bytes),
         }
     }
 
@@ -160,6 +186,11 @@ impl Hasher {
         let value = match self.state {
             State::Crc(digest) => digest.finalize().to_be_bytes()[8 - algorithm.len()..].to_vec(),
             State::Sha(context) => context.finish().as_ref().to_vec(),
+            State::Md5(digest) => md5::Digest::finalize(digest).to_vec(),
+            // xxHash's canonical form is big-endian.
+            State::Xxhash64(hash) => std::hash::Hasher::finish(&hash).to_be_bytes().to_vec(),
+            State::Xxhash3(hash) => std::hash::Hasher::finish(&hash).to_be_bytes().to_vec(),
+            State::Xxhash128(hash) => hash.finish_128().to_be_bytes().to_vec(),
         };
         Checksum { algorithm, value }
     }
@@ -169,7 +200,7 @@ impl Hasher {
 mod tests {
     use super::*;
 
-    /// Check values of the CRC catalogue for "123456789", and of FIPS 180-4 tools.
+    /// Check values for "123456789": of the CRC catalogue, sha*sum, md5sum, xxhsum.
     #[test]
     fn known_values() {
         let expected = [
@@ -178,6 +209,15 @@ mod tests {
             (Algorithm::Crc64Nvme, "ae8b14860a799888"),
             (Algorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
             (Algorithm::Sha256, "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+            (
+                Algorithm::Sha512,
+                "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455\
+                 b6b5bb503acf574fba8ffe85",
+            ),
+            (Algorithm::Md5, "25f9e794323b453885f5181f1b624d0b"),
+            (Algorithm::Xxhash64, "8cb841db40e6ae83"),
+            (Algorithm::Xxhash3, "72dcb18b67a17dff"),
+            (Algorithm::Xxhash128, "33119477ede5dcd5e9716427681d5860"),
         ];
         for (algorithm, hex) in expected {
             let mut hasher = Hasher::new(algorithm);

@@ -97,6 +97,17 @@ impl Query {
         Ok(first)
     }
 
+    /// A query of these parameters.
+    pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// Only the parameters of these names, each once: what one reader takes the first of, another takes the last.
+    pub fn pick(&self, names: &[&str]) -> Self {
+        let first = |name: &&str| self.get(name).map(|value| ((*name).to_owned(), value.to_owned()));
+        Self(names.iter().filter_map(first).collect())
+    }
+
     /// Adds a parameter at the end.
     pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.push((name.into(), value.into()));

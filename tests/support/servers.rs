@@ -1,8 +1,8 @@
 //! Real stores, started on free loopback ports and ended with the value.
 //!
-//! `tests/setup` installs them. Each test that wants one starts its own, so that no test sees what another left:
-//! Garage is ready in a tenth of a second, MinIO in half of one, SeaweedFS in three. To share one among the tests
-//! of a file, keep it in a `LazyLock`: a static is never dropped, but the guard ends the server with the process.
+//! `tests/setup` installs them. Each test that wants one starts its own, so that no test sees what another
+//! left: Garage is ready in a tenth of a second, MinIO in half of one, SeaweedFS in three. To share one among
+//! the tests of a file, keep it in a `LazyLock`: no static is dropped, but the server ends with the process.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 /// How long a server may take until it answers. Long, because the machine may be compiling beside the tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a server is started again, with other ports: a free port is only known to be free until it is let go.
+/// How often a server is started, each time on other ports: a port is surely free only until it is let go.
 const ATTEMPTS: usize = 3;
 
 /// A running store. Dropping it ends the server and removes its data.
@@ -44,8 +44,8 @@ impl Store {
     }
 }
 
-/// MinIO: versioning, object lock, conditional writes. It holds no key like `a//b` or `a/./b`, and at most 2 KiB of
-/// metadata, as S3.
+/// MinIO: versioning, object lock, conditional writes. It refuses keys like `a//b` and `a/./b`, and more
+/// than 2 KiB of metadata, as S3 does.
 pub fn minio() -> Result<Store, String> {
     const USER: &str = "s3veil-test";
     const PASSWORD: &str = "s3veil-test-secret";
@@ -78,8 +78,8 @@ pub fn minio() -> Result<Store, String> {
     })
 }
 
-/// Garage: holds every key byte for byte. No versioning, tags, ACLs or attributes, and a PUT is done whatever its
-/// `If-Match` and `If-None-Match` say.
+/// Garage: holds every key byte for byte. It has no versioning, tags or ACLs, does a PUT whatever `If-Match`
+/// and `If-None-Match` say, and answers `GET ?attributes` with the object itself.
 pub fn garage() -> Result<Store, String> {
     const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
     const SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -134,8 +134,8 @@ pub fn garage() -> Result<Store, String> {
     })
 }
 
-/// SeaweedFS: versioning, tags, conditional writes. It cleans keys, so that `a//b` becomes `a/b`, and gives back
-/// `aws-chunked` as the Content-Encoding of what was sent so.
+/// SeaweedFS: versioning, tags, conditional writes. It cleans keys, so that `a//b` becomes `a/b`, and gives
+/// `aws-chunked` back as the Content-Encoding of what was sent so.
 pub fn seaweedfs() -> Result<Store, String> {
     const ACCESS_KEY: &str = "s3veil-test";
     const SECRET_KEY: &str = "s3veil-test-secret";
@@ -185,7 +185,7 @@ pub fn seaweedfs() -> Result<Store, String> {
     })
 }
 
-/// The path of a program that `tests/setup` installed: `aws`, `rclone`, `s5cmd`, `s3cmd`, `mc`, `nginx` and the stores.
+/// The path of a program that `tests/setup` installed: `aws`, `rclone`, `s3cmd`, `s5cmd`, `mc`, `nginx`.
 pub fn tool(name: &str) -> Result<PathBuf, String> {
     installed(&format!("bin/{name}"))
 }
@@ -195,7 +195,8 @@ pub fn python() -> Result<PathBuf, String> {
     installed("venv/bin/python")
 }
 
-/// Says that a test did not run, past the test harness's capture. In CI, where everything is installed, it is a failure.
+/// Says that a test did not run, past the harness's capture. In CI, where everything is installed, that is a
+/// failure.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "would be skipped in CI: {why}");
     let _ = writeln!(io::stdout(), "skipped: {why}");
@@ -268,7 +269,7 @@ fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     Ok(ports)
 }
 
-/// A process, its directory, and the guard that ends the one and removes the other if this process ends undropped.
+/// A process, its directory, and a guard that ends the one and removes the other if nothing drops this value.
 struct Server {
     child: Child,
     guard: Option<Child>,
@@ -289,8 +290,8 @@ impl Server {
         Ok(server)
     }
 
-    /// A shell that reads from a pipe which nobody writes to: the read ends when this process does, however that
-    /// comes. Signals of the terminal pass it by.
+    /// A shell that reads from a pipe which nobody writes to: the read ends when this process does, however
+    /// that happens. The terminal's signals pass it by.
     fn watch(&self) -> io::Result<Child> {
         const SCRIPT: &str = r#"trap '' HUP INT TERM; read -r _; kill -9 "$1"; shift; rm -rf -- "$@""#;
         Command::new("sh")
@@ -331,8 +332,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Killed, not asked: the data goes too, and SeaweedFS takes twelve seconds to say goodbye. The guard is
-        // stopped before the child is waited for, while the child's number can't belong to another process.
+        // Killed, not asked: the data goes too, and SeaweedFS takes twelve seconds to say goodbye. The guard
+        // goes before the child is waited for, while the child's number can't belong to another process.
         let _ = self.child.kill();
         if let Some(mut guard) = self.guard.take() {
             let _ = guard.kill();

@@ -1,0 +1,131 @@
+//! A sealed body on its way to the client: gathered into chunks, each opened in place before a byte of it leaves.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+
+use super::{BoxError, ByteBody, from_source};
+use crate::s3::checksum::{Algorithm, Hasher};
+use crate::seal::{self, Opener, TRAILER_LEN, Trailer};
+
+/// The opened bytes of a range of a stream.
+pub struct Opening {
+    body: ByteBody,
+    /// Gone once the last chunk is open.
+    opener: Option<Opener>,
+    /// Sealed bytes to drop before the first chunk.
+    skip: u64,
+    /// Sealed bytes read that belong to the next chunk.
+    rest: Bytes,
+    /// For a read of the whole object: its trailer follows, and must agree.
+    whole: Option<Hasher>,
+    trailer: Option<Trailer>,
+    /// Opened, but not yet given out.
+    ready: Option<Bytes>,
+}
+
+/// Why an opened body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The sealed bytes do not authenticate.
+    #[error(transparent)]
+    Seal(#[from] seal::Error),
+    /// The store ended or fell silent.
+    #[error("the store's body broke off")]
+    Store(#[source] BoxError),
+}
+
+impl Opening {
+    /// Opens what `body` brings, after `skip` sealed bytes. `whole`: the range is the whole object, and the trailer
+    /// comes behind it.
+    pub fn new(body: ByteBody, opener: Opener, skip: u64, whole: bool) -> Self {
+        let whole = whole.then(|| Hasher::new(Algorithm::Crc64Nvme));
+        Self { body, opener: Some(opener), skip, rest: Bytes::new(), whole, trailer: None, ready: None }
+    }
+
+    /// Opens the first chunk before anything is given out.
+    pub async fn prime(&mut self) -> Result<(), Broken> {
+        if self.ready.is_none() {
+            self.ready = self.open_next().await?;
+        }
+        Ok(())
+    }
+
+    /// The trailer, once the last chunk of a whole object is open.
+    pub fn trailer(&self) -> Option<&Trailer> {
+        self.trailer.as_ref()
+    }
+
+    /// As a body.
+    pub fn into_body(self) -> ByteBody {
+        from_source(self, |mut body| async move { Ok::<_, Broken>(body.next().await?.map(|piece| (piece, body))) })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
+        match self.ready.take() {
+            Some(ready) => Ok(Some(ready)),
+            None => self.open_next().await,
+        }
+    }
+
+    /// The next chunk. The last one of a whole object only after the trailer has agreed.
+    async fn open_next(&mut self) -> Result<Option<Bytes>, Broken> {
+        let Some(len) = self.opener.as_ref().and_then(Opener::next_len) else { return Ok(None) };
+        let mut chunk = self.read(len).await?;
+        let opener = self.opener.as_mut().expect("seen above");
+        opener.open(&mut chunk)?;
+        if let Some(hasher) = &mut self.whole {
+            hasher.update(&chunk);
+        }
+        if opener.next_len().is_none() {
+            self.end().await?;
+        }
+        Ok(Some(chunk.freeze()))
+    }
+
+    async fn end(&mut self) -> Result<(), Broken> {
+        let opener = self.opener.take();
+        let (Some(opener), Some(hasher)) = (opener, self.whole.take()) else {
+            // What is left are the rest of a guessed range: read, so that the connection can serve again.
+            while self.frame().await?.is_some() {}
+            return Ok(());
+        };
+        let sealed = self.read(TRAILER_LEN as usize).await?;
+        let trailer = opener.open_trailer(&sealed)?;
+        if hasher.finish().value() != trailer.crc64.to_be_bytes() || self.frame().await?.is_some() {
+            return Err(seal::Error::Tampered.into());
+        }
+        self.trailer = Some(trailer);
+        Ok(())
+    }
+
+    /// So many sealed bytes, or those that are left.
+    async fn read(&mut self, len: usize) -> Result<BytesMut, Broken> {
+        let mut sealed = BytesMut::with_capacity(len);
+        while sealed.len() < len {
+            if self.rest.is_empty() {
+                match self.frame().await? {
+                    Some(bytes) => self.rest = bytes,
+                    None => break,
+                }
+            }
+            let skipped = self.rest.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.rest.advance(skipped);
+            self.skip -= skipped as u64;
+            let taken = self.rest.len().min(len - sealed.len());
+            sealed.extend_from_slice(&self.rest[..taken]);
+            self.rest.advance(taken);
+        }
+        Ok(sealed)
+    }
+
+    async fn frame(&mut self) -> Result<Option<Bytes>, Broken> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(Broken::Store)?.into_data() {
+                if !data.is_empty() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,225 @@
+//! GetObject: the range is mapped to chunks before the object is known, then a `match` on what came.
+//!
+//! Source: Amazon S3 API Reference, GetObject; RFC 9110, section 14.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::open::{self, Sealed};
+use super::wish::Wish;
+use super::{Answer, Rooms, forward, head};
+use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
+use crate::body::{self, ByteBody, Opening};
+use crate::operation::Call;
+use crate::policy::{Forward, Read};
+use crate::response;
+use crate::s3::checksum::Checksum;
+use crate::s3::range::RangeSpec;
+use crate::s3::{Code, Error, Result};
+use crate::seal::{self, MAGIC_LEN, PlainRange, SealedLen, SealedRange, is_magic};
+
+/// Parameters that go on with a read. Others are not passed on.
+const PARAMETERS: [&str; 8] = [
+    "versionId",
+    "partNumber",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+];
+
+pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
+    let wish = Wish::of(call)?;
+    let guess = if read.expects_sealed() { wish.sealed_guess() } else { wish.plain() };
+    let store = rooms.backend.send(request(call, Method::GET, guess)).await?;
+    match store.status() {
+        status if status.is_success() => {}
+        StatusCode::RANGE_NOT_SATISFIABLE if guess.is_some() => return past_the_end(rooms, call, read, wish).await,
+        _ => return Ok(forward::answer(store)),
+    }
+    if let Some(sealed) = open::envelope(rooms, call, store.headers()).await? {
+        return sealed_object(rooms, call, wish, sealed, store).await;
+    }
+    let leave = read.plain()?;
+    if guess == wish.plain() || store.status() == StatusCode::OK {
+        return plain_object(store, leave).await;
+    }
+    let (parts, _) = store.into_parts();
+    plain_range(rooms, call, wish, &parts.headers, leave).await
+}
+
+/// A read of the object: the client's conditions and parameters, and this range.
+pub(super) fn request(call: &Call, method: Method, range: Option<RangeSpec>) -> StoreRequest {
+    let mut headers = StoreHeaders::forwarded(call.headers());
+    match range {
+        Some(range) => headers.set(header::RANGE, range.to_header()),
+        None => {
+            headers.remove(header::RANGE);
+            headers.remove(header::IF_RANGE);
+        }
+    }
+    StoreRequest::new(method, call.bucket(), call.key(), headers, call.who()).query(call.query().pick(&PARAMETERS))
+}
+
+/// Another range of the very object that was met.
+async fn again(rooms: &Rooms, call: &Call, met: &HeaderMap, range: RangeSpec) -> Result<StoreResponse> {
+    let mut request = request(call, Method::GET, Some(range));
+    request.query = call.query().pick(&["versionId"]);
+    request.headers.remove(header::IF_RANGE);
+    if let Some(etag) = met.get(header::ETAG) {
+        request.headers.set(header::IF_MATCH, etag.clone());
+    }
+    let store = rooms.backend.send(request).await?;
+    if store.status() == StatusCode::PARTIAL_CONTENT || store.status() == StatusCode::OK {
+        return Ok(store);
+    }
+    let why = "The object was replaced while it was read. Please try again.";
+    Err(Error::new(Code::ServiceUnavailable, why).retry_after(1))
+}
+
+async fn sealed_object(
+    rooms: &Rooms,
+    call: &Call,
+    wish: Wish,
+    sealed: Sealed,
+    mut store: StoreResponse,
+) -> Result<Answer> {
+    let total = sealed.length;
+    // A store that sends all of it found that If-Range does not hold.
+    let wish = if store.status() == StatusCode::PARTIAL_CONTENT { wish } else { wish.without_range() };
+    let range = wish.resolve(total)?;
+    let whole = range == PlainRange::whole(total);
+    let wanted = match SealedRange::whole(total.sealed()) {
+        Some(all) if whole && sealed.received == all => all,
+        _ => range.chunks().sealed(total),
+    };
+    let with_trailer = wanted.end() == total.sealed().get();
+    let mut received = sealed.received;
+    if received.skip_to(wanted).is_err() {
+        // The guess was made for a plain object.
+        let exact = RangeSpec::FromTo(wanted.start(), wanted.end() - 1);
+        let met = store.headers().clone();
+        store = again(rooms, call, &met, exact).await?;
+        received = open::received(store.headers())?.0;
+    }
+    let skip = received.skip_to(wanted)?;
+
+    let mut headers = sealed_headers(store.headers(), &sealed);
+    wish.describe(&mut headers, range, total);
+    let status = wish.status(total);
+    let checksum_wanted = whole && wants_checksum(call.headers());
+    let etag = store.headers().clone();
+    let sealed_trailer = match checksum_wanted && !(with_trailer && total.chunks() == 1) {
+        true => Some(trailer_sum(rooms, call, &etag, &sealed).await?),
+        false => None,
+    };
+    let opener = sealed.opened.into_opener(range)?;
+    let mut opening = Opening::new(store.into_body(), opener, skip, with_trailer);
+    // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
+    opening.prime().await?;
+    let sum = sealed_trailer.or_else(|| opening.trailer().map(body::checksum_of));
+    if let Some(sum) = sum.filter(|_| checksum_wanted) {
+        response::add_checksum(&mut headers, &sum);
+    }
+    Ok(answer(status, headers, opening.into_body()))
+}
+
+/// The headers of a sealed object, without those of a range.
+pub(super) fn sealed_headers(stored: &HeaderMap, sealed: &Sealed) -> HeaderMap {
+    let mut headers = response::for_sealed(stored, sealed.sse, &sealed.ek);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers
+}
+
+/// Whether the client asks for the object's checksum.
+pub(super) fn wants_checksum(client: &HeaderMap) -> bool {
+    client.get("x-amz-checksum-mode").is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"enabled"))
+}
+
+/// The checksum that the trailer holds, by a request of its own.
+pub(super) async fn trailer_sum(rooms: &Rooms, call: &Call, met: &HeaderMap, sealed: &Sealed) -> Result<Checksum> {
+    let wanted = SealedRange::trailer(sealed.length);
+    let store = again(rooms, call, met, RangeSpec::FromTo(wanted.start(), wanted.end() - 1)).await?;
+    if open::received(store.headers())?.0 != wanted {
+        return Err(seal::Error::Tampered.into());
+    }
+    let (bytes, _) = body::peek(store.into_body(), wanted.len() as usize).await.map_err(body::Broken::Store)?;
+    Ok(body::checksum_of(&sealed.opened.open_trailer(&bytes)?))
+}
+
+/// The store has nothing where the guess looked: with a sealed object that is so, a plain one is asked again.
+async fn past_the_end(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Result<Answer> {
+    let store = rooms.backend.send(request(call, Method::HEAD, None)).await?;
+    if !store.status().is_success() {
+        return Ok(head::answer(store));
+    }
+    let (parts, _) = store.into_parts();
+    if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
+        wish.resolve(sealed.length)?;
+        // It fits now, so it was another object before.
+        return Err(Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.").retry_after(1));
+    }
+    plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
+}
+
+/// A plain object from its first byte, unless that says that it is a sealed one without its envelope.
+async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
+    let (parts, body) = store.into_parts();
+    let begins = open::received(&parts.headers).is_ok_and(|(received, _)| received.start() == 0);
+    let body = match begins {
+        true => {
+            let (first, body) = body::peek(body, MAGIC_LEN as usize).await.map_err(body::Broken::Store)?;
+            refuse_magic(&first)?;
+            body
+        }
+        false => body,
+    };
+    Ok(answer(parts.status, response::forwarded(&parts.headers), body))
+}
+
+/// A range of a plain object where a sealed one was expected. Its first bytes are looked at beside it.
+async fn plain_range(rooms: &Rooms, call: &Call, wish: Wish, met: &HeaderMap, leave: Forward) -> Result<Answer> {
+    let Some(range) = wish.plain() else {
+        return Err(Error::new(Code::InternalError, "A whole read was answered by a range."));
+    };
+    let mut client = request(call, Method::GET, Some(range));
+    client.headers.remove(header::IF_RANGE);
+    let client = async { rooms.backend.send(client).await.map_err(Error::from) };
+    let first = async {
+        match open::received(met) {
+            // Too short to be sealed.
+            Ok((_, total)) if total < SealedLen::MIN => Ok(()),
+            _ => {
+                let store = again(rooms, call, met, RangeSpec::FromTo(0, MAGIC_LEN - 1)).await?;
+                let (first, _) =
+                    body::peek(store.into_body(), MAGIC_LEN as usize).await.map_err(body::Broken::Store)?;
+                refuse_magic(&first)
+            }
+        }
+    };
+    let (store, ()) = futures_util::future::try_join(client, first).await?;
+    match store.status().is_success() {
+        true => plain_object(store, leave).await,
+        false => Ok(forward::answer(store)),
+    }
+}
+
+fn refuse_magic(first: &[u8]) -> Result<()> {
+    if !is_magic(first) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ObjectIntegrityError,
+        "The object is sealed, but its envelope is gone: its metadata was lost or stripped, perhaps by a copy past \
+         s3veil. Restore the metadata header x-amz-meta-s3veil from a good copy.",
+    ))
+}
+
+pub(super) fn answer(status: StatusCode, headers: HeaderMap, body: ByteBody) -> Answer {
+    let mut answer = Answer::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}

@@ -1,0 +1,47 @@
+//! HeadObject: the plaintext's size, the client's metadata.
+//!
+//! Source: Amazon S3 API Reference, HeadObject.
+
+use http::Method;
+
+use super::get::{self, wants_checksum};
+use super::wish::Wish;
+use super::{Answer, Rooms, open};
+use crate::backend::StoreResponse;
+use crate::body;
+use crate::operation::Call;
+use crate::policy::Read;
+use crate::response;
+use crate::s3::Result;
+use crate::seal::PlainRange;
+
+pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
+    let wish = Wish::of(call)?;
+    // A sealed object is looked at whole: a range of it is arithmetic.
+    let asked = if read.expects_sealed() { None } else { wish.plain() };
+    let store = rooms.backend.send(get::request(call, Method::HEAD, asked)).await?;
+    if !store.status().is_success() {
+        return Ok(answer(store));
+    }
+    let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
+        read.plain()?;
+        if asked == wish.plain() {
+            return Ok(answer(store));
+        }
+        return Ok(answer(rooms.backend.send(get::request(call, Method::HEAD, wish.plain())).await?));
+    };
+    let range = wish.resolve(sealed.length)?;
+    let mut headers = get::sealed_headers(store.headers(), &sealed);
+    wish.describe(&mut headers, range, sealed.length);
+    if range == PlainRange::whole(sealed.length) && wants_checksum(call.headers()) {
+        let sum = get::trailer_sum(rooms, call, store.headers(), &sealed).await?;
+        response::add_checksum(&mut headers, &sum);
+    }
+    Ok(get::answer(wish.status(sealed.length), headers, body::empty()))
+}
+
+/// The store's answer to a HEAD, which has no body whatever its Content-Length says.
+pub(super) fn answer(store: StoreResponse) -> Answer {
+    let (parts, _) = store.into_parts();
+    get::answer(parts.status, response::forwarded(&parts.headers), body::empty())
+}
