@@ -23,7 +23,14 @@ use s3veil::s3::checksum::Algorithm;
 
 const HOST: &str = "examplebucket.s3.amazonaws.com";
 
-fn example(method: &str, uri: &str, host: &str, headers: &[(&str, &str)], signed: &str, signature: &str) -> Parts {
+fn example(
+    method: &str,
+    uri: &str,
+    host: &str,
+    headers: &[(&str, &str)],
+    signed: &str,
+    signature: &str,
+) -> Parts {
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
          SignedHeaders={signed},Signature={signature}"
@@ -185,7 +192,12 @@ fn read(decoder: &mut Decoder, body: &str) -> String {
 }
 
 /// Signs with AWS's own crate, as the SDK does for S3.
-fn signed_by_aws(uri: &str, headers: &[(&str, &str)], location: SignatureLocation, time: SystemTime) -> Parts {
+fn signed_by_aws(
+    uri: &str,
+    headers: &[(&str, &str)],
+    location: SignatureLocation,
+    time: SystemTime,
+) -> Parts {
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
     settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;

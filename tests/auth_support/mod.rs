@@ -30,7 +30,12 @@ pub fn config() -> Config {
         session_token: None,
         store: Some("backend".into()),
     };
-    Config { mode: Mode::Sigv4, region: "us-east-1".into(), domains: vec!["s3.amazonaws.com".into()], identities: vec![alice] }
+    Config {
+        mode: Mode::Sigv4,
+        region: "us-east-1".into(),
+        domains: vec!["s3.amazonaws.com".into()],
+        identities: vec![alice],
+    }
 }
 
 pub fn authenticator() -> Authenticator {
@@ -51,7 +56,10 @@ pub fn code(parts: Parts) -> &'static str {
 }
 
 pub fn code_at(authenticator: &Authenticator, parts: Parts) -> &'static str {
-    let error = authenticator.verify(parts, now()).map(|verified| format!("{verified:?}")).expect_err("must be refused");
+    let error = authenticator
+        .verify(parts, now())
+        .map(|verified| format!("{verified:?}"))
+        .expect_err("must be refused");
     error.code().as_str()
 }
 
@@ -174,7 +182,8 @@ impl Draft {
             ("X-Amz-SignedHeaders", names.clone()),
         ];
         query.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        let signature = self.sign(&query, &names, self.content_sha256.as_deref().unwrap_or("UNSIGNED-PAYLOAD"));
+        let signature =
+            self.sign(&query, &names, self.content_sha256.as_deref().unwrap_or("UNSIGNED-PAYLOAD"));
         query.push(("X-Amz-Signature".into(), signature));
         self.parts(&query)
     }
@@ -193,12 +202,18 @@ impl Draft {
     }
 
     fn sign(&self, query: &[(String, String)], names: &str, hash: &str) -> String {
-        let mut pairs: Vec<String> = query.iter().map(|(n, v)| format!("{}={}", encode(n, ""), encode(v, ""))).collect();
+        let mut pairs: Vec<String> =
+            query.iter().map(|(n, v)| format!("{}={}", encode(n, ""), encode(v, ""))).collect();
         pairs.sort_by_key(|pair| pair.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())));
-        let mut canonical = format!("{}\n{}\n{}\n", self.method, encode(&self.path, "/"), pairs.join("&")).into_bytes();
+        let mut canonical =
+            format!("{}\n{}\n{}\n", self.method, encode(&self.path, "/"), pairs.join("&")).into_bytes();
         for name in names.split(';') {
-            let values: Vec<&[u8]> =
-                self.headers.iter().filter(|(n, _)| n.to_lowercase() == name).map(|(_, v)| v.as_slice()).collect();
+            let values: Vec<&[u8]> = self
+                .headers
+                .iter()
+                .filter(|(n, _)| n.to_lowercase() == name)
+                .map(|(_, v)| v.as_slice())
+                .collect();
             canonical.extend([name.as_bytes(), b":", &values.join(&b','), b"\n"].concat());
         }
         canonical.extend(format!("\n{names}\n{hash}").bytes());
@@ -217,7 +232,8 @@ impl Draft {
 
     fn parts(&self, query: &[(String, String)]) -> Parts {
         let path = self.raw_path.clone().unwrap_or_else(|| encode(&self.path, "/"));
-        let encoded: Vec<String> = query.iter().map(|(n, v)| format!("{}={}", encode(n, ""), encode(v, ""))).collect();
+        let encoded: Vec<String> =
+            query.iter().map(|(n, v)| format!("{}={}", encode(n, ""), encode(v, ""))).collect();
         let query = self.raw_query.clone().unwrap_or_else(|| encoded.join("&"));
         let uri = if query.is_empty() { path } else { format!("{path}?{query}") };
         let (mut parts, ()) = Request::builder().method(self.method).uri(uri).body(()).unwrap().into_parts();
