@@ -178,7 +178,7 @@ mod tests {
             (&missing_file, "secret_key of identity \"alice\""),
         ];
         for (toml, words) in cases {
-            let error = build(toml).err().expect(words).to_string();
+            let error = build(toml).expect_err(words).to_string();
             assert!(error.contains(words), "{error}");
         }
         assert!(toml::from_str::<Config>("regoin = 'x'").is_err());
