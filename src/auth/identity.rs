@@ -55,6 +55,10 @@ impl Identities {
         Self { by_access_key, nobody: Secret::new("no identity has this secret, nothing verifies") }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Identity> {
+        self.by_access_key.values().map(Arc::as_ref)
+    }
+
     /// The identity of an access key, if there is one, and a secret to compute a signature with in any case.
     pub(super) fn find(&self, access_key: &str) -> (Option<&Arc<Identity>>, &Secret) {
         let identity = self.by_access_key.get(access_key);

@@ -43,6 +43,11 @@ impl Authenticator {
         Self { mode, region, domains, identities }
     }
 
+    /// Every configured client.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.identities.iter()
+    }
+
     /// Verifies a request. The only way to a [`Verified`].
     pub fn verify(&self, parts: Parts, now: SystemTime) -> Result<Verified> {
         let authority = address::authority(&parts)?;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::secret::{Secret, SecretSource};
 
 /// Credentials as typed in `proxy.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialsConfig {
     /// The access key.

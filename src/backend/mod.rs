@@ -26,7 +26,7 @@ use body::Payload;
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `http://HOST[:PORT]` or `https://HOST[:PORT]`.

@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
 use super::chunked::Decoder;
-use super::{BoxError, ByteBody, from_source};
+use super::{ByteBody, from_source};
 use crate::auth::Payload;
 use crate::s3::checksum::{Algorithm, Checksum, Hasher};
 use crate::s3::{Code, Error, Result};
@@ -109,7 +109,7 @@ impl Checked {
     }
 
     /// The next piece; at the end, all checks passed, `None`. An error is also left in the outcome.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
+    pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, Failed> {
         self.advance().await.map_err(|error| {
             let failed = Failed(error.code());
             self.outcome.fail(error);

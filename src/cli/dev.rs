@@ -1,7 +1,7 @@
 //! `s3veil dev`: the main job with nothing to install.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -34,13 +34,14 @@ impl Dev {
         );
         crate::telemetry::LogConfig::default().start().map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&self.data).with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
-        let kms = crate::kms::local::init_dev(&self.data.join("keys"))
+        let keys = self.data.join("keys");
+        crate::kms::local::init_dev(&keys)
             .await
             .with_context(|| format!("--data: '{}'", self.data.display()))?;
         let store_secret = random_secret()?;
         let store = super::embedded::start(&self.data.join("objects"), ACCESS_KEY, &store_secret).await?;
 
-        let config: Config = toml::from_str(&configuration(self.listen, store, &store_secret, &kms))
+        let config: Config = toml::from_str(&configuration(self.listen, store, &store_secret, &keys))
             .context("the development configuration is the program's own")?;
         let app = App::build(config).map_err(anyhow::Error::msg)?;
         app.probe().await.map_err(anyhow::Error::msg)?;
@@ -53,6 +54,35 @@ impl Dev {
     }
 }
 
+/// What `proxy.toml` would say.
+fn configuration(listen: SocketAddr, store: SocketAddr, store_secret: &str, keys: &Path) -> String {
+    let (path, master) = (toml_string(keys), toml_string(&keys.join("master.key")));
+    format!(
+        r#"
+        listen = "{listen}"
+        [store]
+        endpoint = "http://{store}"
+        credentials.default = {{ access_key = "{ACCESS_KEY}", secret_key = "{store_secret}" }}
+        [kms.local]
+        kind = "local"
+        path = {path}
+        master_key = {{ file = {master} }}
+        [[policy]]
+        bucket = "*"
+        ek = "s3veil-dev-key"
+        [auth]
+        [[auth.identities]]
+        name = "dev"
+        access_key = "{ACCESS_KEY}"
+        secret_key = "{SECRET_KEY}"
+        "#
+    )
+}
+
+fn toml_string(path: &Path) -> String {
+    toml::Value::from(path.display().to_string()).to_string()
+}
+
 /// The store's secret lives as long as this process: nobody else gets at the store.
 fn random_secret() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
@@ -60,7 +90,7 @@ fn random_secret() -> anyhow::Result<String> {
     Ok(hex::encode(bytes))
 }
 
-fn welcome(listen: SocketAddr, data: &std::path::Path) -> String {
+fn welcome(listen: SocketAddr, data: &Path) -> String {
     format!(
         "s3veil serves S3 on http://{listen}. Objects are sealed; look at what is stored in {}.\n\
          Paste this into another terminal:\n\n\

@@ -27,6 +27,38 @@ impl From<backend::Error> for Error {
     }
 }
 
+impl From<kms::Error> for Error {
+    fn from(error: kms::Error) -> Self {
+        match &error {
+            kms::Error::NoSuchKey(ek) => Error::new(
+                Code::KmsNotFound,
+                format!("The key '{ek}' does not exist in the KMS. If it was deleted, what it sealed is gone for good."),
+            ),
+            kms::Error::Disabled(ek) => {
+                Error::new(Code::KmsDisabled, format!("The key '{ek}' is disabled. Enable it to read and write."))
+            }
+            kms::Error::Denied(_) => {
+                Error::new(Code::KmsDenied, "The KMS does not let s3veil use the key. Check its policy in the KMS.")
+            }
+            kms::Error::Unavailable(_) => {
+                Error::new(Code::KmsUnavailable, "The KMS can't be reached. Please try again.").retry_after(RETRY_AFTER)
+            }
+            kms::Error::Malformed(_) => Error::new(
+                Code::KmsInvalid,
+                "The object's data key is not one that the KMS wrapped for this key and bucket.",
+            ),
+            kms::Error::NoSuchKms(name) => Error::new(
+                Code::KmsNotFound,
+                format!("The object's key is in the KMS '{name}', which is not configured. Add [kms.{name}]."),
+            ),
+            kms::Error::Exists(_) | kms::Error::Unsupported { .. } => {
+                Error::new(Code::InternalError, "The KMS answered what was not asked.")
+            }
+        }
+        .caused_by(error)
+    }
+}
+
 impl From<body::Broken> for Error {
     fn from(error: body::Broken) -> Self {
         match error {

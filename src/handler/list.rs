@@ -126,7 +126,7 @@ impl Reader {
             }
             let Some(splitter) = &mut self.splitter else { return Ok(None) };
             match self.body.frame().await {
-                Some(frame) => self.ready.extend(splitter.push(frame?.into_data().unwrap_or_default())?),
+                Some(frame) => self.ready.extend(splitter.push(&frame?.into_data().unwrap_or_default())?),
                 None => self.ready.extend(self.splitter.take().expect("seen above").finish()?),
             }
         }

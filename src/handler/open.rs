@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header;
 
 use super::Rooms;
-use crate::kms::EkName;
+use crate::kms::{EkName, WrappedDek};
 use crate::operation::Call;
 use crate::s3::range::ContentRange;
 use crate::s3::{Code, Error, Result, headers};
@@ -36,7 +36,7 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
     let header = envelope.header();
     let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
     let version = header.ek_version.as_deref();
-    let dek = rooms.keys.for_read(&header.kms, &ek, version, &header.wrapped_dek, bucket.as_str()).await?;
+    let dek = rooms.keys.for_read(&header.kms, &ek, version, &WrappedDek::new(header.wrapped_dek.clone()), bucket.as_str()).await?;
     let opened = envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?;
     let (received, total) = received(stored)?;
     match opened.layout(total)? {

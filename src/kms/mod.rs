@@ -1,1 +1,156 @@
-//! KMS (to come)
+//! Where EKs live: one trait for every KMS, and the cache of DEKs in front of it.
+//!
+//! Two families implement [`Kms`]. One asks a service to do the cryptography; the other keeps a secret in some
+//! store and does the cryptography here ([`secrets`]). The embedded keystore ([`local`]) is of the second. Other rooms
+//! call only [`Keys`].
+
+pub mod config;
+pub mod context;
+
+
+pub mod error;
+pub mod keys;
+pub mod local;
+pub mod name;
+
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::seal::Dek;
+
+pub use config::Config;
+pub use context::Context;
+pub use error::{ConfigError, Error};
+pub use keys::{CacheConfig, Keys, WriteKey};
+pub use name::EkName;
+
+/// What a KMS gives back, in its own time.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// A key management service, or something that plays one.
+///
+/// The first two methods serve requests. The others serve `s3veil key`; a KMS that is managed elsewhere keeps the
+/// default, which is [`Error::Unsupported`].
+pub trait Kms: Send + Sync {
+    /// The kind, as in the configuration: `local`, ...
+    fn kind(&self) -> &'static str;
+
+    /// A new DEK, in clear and wrapped under the EK, bound to the context where the KMS can.
+    ///
+    /// Fails when the EK does not exist or is disabled. Every KMS must check that on this side too: some go on
+    /// wrapping with a disabled key unless asked.
+    fn generate<'a>(&'a self, ek: &'a EkName, context: &'a Context) -> Answer<'a, DataKey>;
+
+    /// The DEK that [`generate`](Self::generate) wrapped under this EK, EK version and context.
+    ///
+    /// [`Error::Malformed`] when it was wrapped under any other, or not by this KMS at all.
+    fn unwrap<'a>(
+        &'a self,
+        ek: &'a EkName,
+        version: Option<&'a str>,
+        wrapped: &'a WrappedDek,
+        context: &'a Context,
+    ) -> Answer<'a, Dek>;
+
+    /// Creates an EK. [`Error::Exists`] when there is one of that name: an EK is never overwritten.
+    fn create<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "create")
+    }
+
+    /// The names of all EKs, sorted.
+    fn list(&self) -> Answer<'_, Vec<EkName>> {
+        unsupported(self.kind(), "list")
+    }
+
+    /// What is known of an EK without using it.
+    fn describe<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, EkInfo> {
+        unsupported(self.kind(), "describe")
+    }
+
+    /// Makes a disabled EK usable again. Nothing happens to one that is enabled.
+    fn enable<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "enable")
+    }
+
+    /// Makes an EK refuse both to generate and to unwrap, until it is enabled.
+    fn disable<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "disable")
+    }
+
+    /// Destroys an EK, and with it every object sealed under it.
+    fn delete<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "delete")
+    }
+}
+
+fn unsupported<'a, T: Send + 'a>(kind: &'static str, operation: &'static str) -> Answer<'a, T> {
+    Box::pin(async move { Err(Error::Unsupported { kind, operation }) })
+}
+
+/// A DEK, wrapped: what stands in an envelope. Only the KMS that made it knows its form.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct WrappedDek(Vec<u8>);
+
+impl WrappedDek {
+    /// The bytes as a KMS gave them, or as an envelope holds them.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for the envelope.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WrappedDek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WrappedDek({} bytes)", self.0.len())
+    }
+}
+
+/// What [`Kms::generate`] gives.
+#[derive(Debug)]
+pub struct DataKey {
+    /// The DEK in clear.
+    pub dek: Dek,
+    /// The same, wrapped under the EK.
+    pub wrapped: WrappedDek,
+    /// The EK's version that wrapped it, where the KMS has versions and does not write it into the wrapped DEK.
+    pub version: Option<String>,
+}
+
+/// Whether an EK may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// In use.
+    Enabled,
+    /// Locked: its objects cannot be read or written until it is enabled.
+    Disabled,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        })
+    }
+}
+
+/// What is known of an EK without using it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EkInfo {
+    /// The name.
+    pub name: EkName,
+    /// Whether it may be used.
+    pub state: State,
+    /// When it was created, where the KMS tells.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub created: Option<OffsetDateTime>,
+}

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderValue, Method, Request, header};
+use http::{Method, Request};
 
 use super::log::Log;
 use crate::app::App;
 use crate::body::ByteBody;
 use crate::handler::{self, Answer};
-use crate::operation::{self, Call, Operation};
+use crate::operation;
 use crate::s3::Result;
 
 /// Answers a request: always with a response, whatever went wrong.

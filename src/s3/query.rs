@@ -138,7 +138,8 @@ impl Query {
     }
 }
 
-fn decode_form(raw: &str) -> Result<String> {
+/// Decodes one component in which `+` is a space.
+pub(super) fn decode_form(raw: &str) -> Result<String> {
     if raw.contains('+') { decode(&raw.replace('+', " ")) } else { decode(raw) }
 }
 

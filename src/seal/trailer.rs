@@ -42,6 +42,14 @@ pub enum SumAlgorithm {
     Sha1 = 4,
     /// SHA-256, 32 bytes.
     Sha256 = 5,
+    /// MD5, 16 bytes.
+    Md5 = 6,
+    /// XXH64, 8 bytes.
+    Xxhash64 = 7,
+    /// XXH3 of 64 bits, 8 bytes.
+    Xxhash3 = 8,
+    /// XXH3 of 128 bits, 16 bytes.
+    Xxhash128 = 9,
 }
 
 impl Trailer {
@@ -105,13 +113,24 @@ impl ClientSum {
 
 impl SumAlgorithm {
     /// Every algorithm, in the order of the format's numbers.
-    pub const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub const ALL: [Self; 9] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+        Self::Md5,
+        Self::Xxhash64,
+        Self::Xxhash3,
+        Self::Xxhash128,
+    ];
 
     /// The bytes that a value of this algorithm has.
     pub fn value_len(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32c => 4,
-            Self::Crc64Nvme => 8,
+            Self::Crc64Nvme | Self::Xxhash64 | Self::Xxhash3 => 8,
+            Self::Md5 | Self::Xxhash128 => 16,
             Self::Sha1 => 20,
             Self::Sha256 => 32,
         }
