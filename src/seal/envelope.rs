@@ -93,8 +93,8 @@ impl Envelope {
 
     /// The text for the metadata, in base64url without padding.
     ///
-    /// `⌈4n / 3⌉` characters for `n` bytes: 132 and those of the names, the wrapped DEK and the options. The table is in
-    /// `docs/format.md`, "Envelope".
+    /// At most `⌈4n / 3⌉` characters with `n = 151 + k + e + w`, the bytes of the KMS's name, the EK's name and the wrapped DEK;
+    /// `4 + v` more with an EK version of `v` bytes, 35 more with a context digest.
     pub fn encode(&self) -> String {
         let mut out = Encoder::new(Vec::with_capacity(512));
         out.array(3)
