@@ -1,5 +1,5 @@
-//! How fast bodies are sealed and opened, as the proxy does it: a chunk is copied into a buffer, sealed or opened there, and the
-//! buffer is used again. And how long an envelope takes.
+//! How fast bodies are sealed and opened, as the proxy does it: a chunk is copied into a buffer, sealed or opened
+//! there, and the buffer is used again. And how long an envelope takes.
 
 use std::hint::black_box;
 

@@ -1,4 +1,5 @@
-//! The sealed format from outside: the test vectors, what an attacker who owns the store can do, and the second reader.
+//! The sealed format from outside: the test vectors, what an attacker who owns the store can do, and the second
+//! reader.
 //!
 //! `docs/format.md` is the specification.
 
@@ -324,7 +325,7 @@ fn the_second_reader_opens_what_is_sealed_here() {
         let out = Command::new(&python)
             .arg("-B")
             .arg(reader())
-            // An envelope may begin with a dash only if it were no array of three: it begins with "g".
+            // An array of three begins with "g" in base64, so that no envelope looks like an option.
             .args(["read", &stored.envelope])
             .arg(&file)
             .args([&hex::encode([9; 32]), place.bucket, place.key])

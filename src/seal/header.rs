@@ -1,7 +1,7 @@
 //! The envelope header: what an object says of its keys. Authenticated, not secret.
 //!
-//! A CBOR map (RFC 8949) with small numbers for names, in the deterministic encoding of its section 4.2. `docs/format.md`,
-//! "Envelope".
+//! A CBOR map (RFC 8949) with small numbers for names, in the deterministic encoding of its section 4.2.
+//! `docs/format.md`, "Envelope".
 
 use minicbor::decode::Error as Malformed;
 use minicbor::{Decoder, Encoder};

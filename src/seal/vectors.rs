@@ -1,6 +1,7 @@
 //! Sealing with the random bytes of the test vectors gives the objects of the second implementation, byte for byte.
 //!
-//! Here and not in `tests/`, because salt and OEK can be chosen only inside this room. `tests/format.rs` opens the vectors.
+//! Here and not in `tests/`, because salt and OEK can be chosen only inside this room. `tests/format.rs` opens the
+//! vectors.
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
