@@ -218,6 +218,13 @@ fn a_copy_opens_at_its_new_place_only() {
 }
 
 #[test]
+fn a_range_of_a_longer_object_is_refused() {
+    let stored = store(PLACE, b"text");
+    let range = PlainRange::whole(plain_len(5));
+    assert!(matches!(opened(&stored.envelope, PLACE).unwrap().into_opener(range), Err(Error::Misuse(_))));
+}
+
+#[test]
 fn an_envelope_is_short() {
     let stored = store(PLACE, &plaintext(100_000));
     assert!(stored.envelope.len() <= 315, "{}", stored.envelope.len());

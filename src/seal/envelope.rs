@@ -89,6 +89,7 @@ impl Envelope {
         }
         let envelope =
             Self { header, salt, sealed_oek: array(decoder.bytes()?)?, commitment: array(decoder.bytes()?)? };
+        // What the decoder lets pass (fields and bytes left over, longer forms, stray bits) shows in the encoding.
         if envelope.encode() == text { Ok(envelope) } else { Err(Error::NotAnEnvelope) }
     }
 

@@ -278,6 +278,19 @@ mod tests {
         assert_eq!(PlainAsk::Suffix(100_000).sealed(), SealedAsk::Suffix(165_663));
     }
 
+    /// The tightest suffix begins with the last byte of the first chunk: the magic comes too.
+    #[test]
+    fn a_suffix_that_begins_in_the_first_chunk_brings_the_magic() {
+        for (total, start) in
+            [(70_000, 65_535), (131_071, 65_535), (131_072, 65_535), (65_536, 65_535), (2, 1)]
+        {
+            let (total, ask) = (plain(total), PlainAsk::Suffix(total - start));
+            let wanted = ask.resolve(total).unwrap().chunks().sealed(total);
+            assert_eq!(wanted.start(), 0);
+            assert!(served(ask.sealed(), total.sealed().get()).unwrap().skip_to(wanted).is_ok(), "{total}");
+        }
+    }
+
     #[test]
     fn nothing_is_in_an_empty_object_but_its_whole() {
         let empty = plain(0);
