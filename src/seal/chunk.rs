@@ -1,14 +1,15 @@
 //! The chunks of a stream, sealed and opened in place.
 //!
-//! The STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár, 2015/189), with age's nonce: an 11-byte big-endian counter, then
-//! 1 on the last chunk and 0 on all others. Bytes lost, moved or added change a counter or the flag. `docs/format.md`, "Chunks".
+//! The STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár, 2015/189), with age's nonce: an 11-byte big-endian
+//! counter, then 1 on the last chunk and 0 on all others. Bytes lost, moved or added change a counter or the flag.
+//! `docs/format.md`, "Chunks".
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use bytes::{Buf, BytesMut};
 
 use super::error::Error;
 use super::key::{Oek, TRAILER_SEALED_LEN, TrailerKey};
-use super::len::{MAGIC_LEN, PlainLen, TAG};
+use super::len::{CHUNK, MAGIC_LEN, PlainLen, TAG};
 use super::magic::MAGIC;
 use super::range::PlainRange;
 use super::trailer::Trailer;
@@ -18,8 +19,9 @@ const MAGIC_BYTES: usize = MAGIC_LEN as usize;
 
 /// Seals the body of one stream: every chunk once, in order, then the trailer.
 ///
-/// The sealed body is [`MAGIC`], the chunks, the trailer. A sealer knows how many chunks there are and how long each is, for the
-/// length of a body is known before its first byte.
+/// The sealed body is [`MAGIC`], the chunks, the trailer. A sealer knows how many chunks there are and how long each
+/// is, for the length of a body is known before its first byte.
+#[derive(Debug)]
 pub struct Sealer {
     key: LessSafeKey,
     trailer: TrailerKey,
@@ -28,6 +30,7 @@ pub struct Sealer {
 }
 
 /// Opens the chunks that hold a range of one stream, in order, and cuts them to the range.
+#[derive(Debug)]
 pub struct Opener {
     key: LessSafeKey,
     trailer: TrailerKey,
@@ -84,8 +87,8 @@ impl Opener {
         Self { key, trailer, length, range, next: range.chunks().first() }
     }
 
-    /// The sealed bytes that [`Opener::open`] takes next; `None` after the range's last chunk. The magic, if the range begins in
-    /// the first chunk, comes with it.
+    /// The sealed bytes that [`Opener::open`] takes next; `None` after the range's last chunk. The magic, if the
+    /// range begins in the first chunk, comes with it.
     pub fn next_len(&self) -> Option<usize> {
         let span = self.range.chunks();
         let wanted = self.next < span.first() + span.count();
@@ -95,12 +98,13 @@ impl Opener {
 
     /// Opens the sealed bytes in the buffer, in place: what is left are the plaintext bytes of the range.
     ///
-    /// Give it [`Opener::next_len`] bytes, or those that are left where the store's body ends before: that is an error.
+    /// Give it [`Opener::next_len`] bytes, or those that are left where the store's body ends before: that is an
+    /// error.
     ///
     /// # Errors
     ///
-    /// [`Error::Tampered`] if these are not the sealed bytes of the next chunk; the buffer is then empty. [`Error::Misuse`] if no
-    /// chunk is left.
+    /// [`Error::Tampered`] if these are not the sealed bytes of the next chunk; the buffer is then empty.
+    /// [`Error::Misuse`] if no chunk is left.
     pub fn open(&mut self, chunk: &mut BytesMut) -> Result<(), Error> {
         let opened = self.open_next(chunk);
         if opened.is_err() {
@@ -137,7 +141,7 @@ impl Opener {
 
     /// Drops what the range does not hold of the next chunk's plaintext.
     fn cut(&self, chunk: &mut BytesMut) {
-        let base = self.next * super::len::CHUNK;
+        let base = self.next * CHUNK;
         let within =
             |byte: u64| usize::try_from(byte.saturating_sub(base)).unwrap_or(usize::MAX).min(chunk.len());
         let (start, end) = (within(self.range.start()), within(self.range.end()));

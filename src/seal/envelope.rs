@@ -1,7 +1,7 @@
 //! The envelope: the record in an object's metadata that leads, with a DEK, to the object's key.
 //!
-//! Base64url of `[header, sealed OEK, commitment]` in CBOR. [`Envelope`] is what was read and is not yet believed; only
-//! [`Opened`] yields keys. `docs/format.md`, "Envelope".
+//! Base64url of `[header, sealed OEK, commitment]` in CBOR. [`Envelope`] is what was read and is not yet believed;
+//! only [`Opened`] yields keys. `docs/format.md`, "Envelope".
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -38,7 +38,7 @@ pub struct Fresh {
 #[derive(Debug)]
 pub struct Opened {
     oek: Oek,
-    layout: Layout,
+    header: Header,
 }
 
 impl Envelope {
@@ -46,7 +46,8 @@ impl Envelope {
     ///
     /// # Errors
     ///
-    /// [`Error::Random`] without random bytes; [`Error::Misuse`] if a field of the header is longer than the format allows.
+    /// [`Error::Random`] without random bytes; [`Error::Misuse`] if a field of the header is longer than the format
+    /// allows.
     pub fn seal(header: Header, dek: &Dek, place: Place<'_>) -> Result<(Self, Fresh), Error> {
         let fresh = Fresh { oek: Oek::random()?, layout: header.layout };
         let envelope = Self::wrap(header, &fresh.oek, dek, place)?;
@@ -62,10 +63,10 @@ impl Envelope {
         let kek = Kek::derive(dek, &self.salt, &self.header, place);
         let oek = kek.open(&self.header.encode(&self.salt), &self.sealed_oek)?;
         let committed = oek.matches(&self.commitment);
-        if committed { Ok(Opened { oek, layout: self.header.layout }) } else { Err(Error::Tampered) }
+        if committed { Ok(Opened { oek, header: self.header.clone() }) } else { Err(Error::Tampered) }
     }
 
-    /// What the envelope says of its object. Where to ask for the DEK; not to be believed otherwise.
+    /// What the envelope says of its object, not yet believed: for a read, only where to ask for the DEK.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -88,13 +89,14 @@ impl Envelope {
         }
         let envelope =
             Self { header, salt, sealed_oek: array(decoder.bytes()?)?, commitment: array(decoder.bytes()?)? };
+        // What the decoder lets pass (fields and bytes left over, longer forms, stray bits) shows in the encoding.
         if envelope.encode() == text { Ok(envelope) } else { Err(Error::NotAnEnvelope) }
     }
 
     /// The text for the metadata, in base64url without padding.
     ///
-    /// `⌈4n / 3⌉` characters for `n` bytes: 132 and those of the names, the wrapped DEK and the options. The table is in
-    /// `docs/format.md`, "Envelope".
+    /// At most `⌈4n / 3⌉` characters with `n = 151 + k + e + w`, the bytes of the KMS's name, the EK's name and the
+    /// wrapped DEK; `4 + v` more with an EK version of `v` bytes, 35 more with a context digest.
     pub fn encode(&self) -> String {
         let mut out = Encoder::new(Vec::with_capacity(512));
         out.array(3)
@@ -143,13 +145,19 @@ impl Fresh {
 }
 
 impl Opened {
+    /// What the envelope says of its object, now authenticated.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// The layout, and a stream's plaintext length, of an object that the store holds with this size.
     ///
     /// # Errors
     ///
     /// [`Error::Tampered`] if a body of this size can't be the one that was sealed: it was cut, or has grown.
     pub fn layout(&self, stored: SealedLen) -> Result<Layout, Error> {
-        if stored.layout() == Some(self.layout) { Ok(self.layout) } else { Err(Error::Tampered) }
+        let layout = self.header.layout;
+        if stored.layout() == Some(layout) { Ok(layout) } else { Err(Error::Tampered) }
     }
 
     /// The opener for a range of a stream.
@@ -158,7 +166,7 @@ impl Opened {
     ///
     /// [`Error::Misuse`] if the object is composite, or the range was resolved against another length.
     pub fn into_opener(self, range: PlainRange) -> Result<Opener, Error> {
-        match self.layout {
+        match self.header.layout {
             Layout::Stream(length) if range.end() <= length.get() => {
                 Ok(Opener::new(&self.oek, length, range))
             }
@@ -173,20 +181,20 @@ impl Opened {
     ///
     /// [`Error::Tampered`] if they are not the trailer of this stream; [`Error::Misuse`] if the object is composite.
     pub fn open_trailer(&self, sealed: &[u8]) -> Result<Trailer, Error> {
-        match self.layout {
+        match self.header.layout {
             Layout::Stream(length) => Trailer::open(self.oek.trailer_key(), length, sealed),
             Layout::Composite => Err(Error::Misuse("a composite object has no stream trailer")),
         }
     }
 
-    /// An envelope with which the same body opens at another place, or under another DEK: for a copy inside the store, and for
-    /// a new EK. The body is not touched, and nothing new is ever sealed under its keys.
+    /// An envelope with which the same body opens at another place, or under another DEK: for a copy inside the
+    /// store, and for a new EK. The body is not touched, and nothing new is ever sealed under its keys.
     ///
     /// # Errors
     ///
     /// [`Error::Random`]; [`Error::Misuse`] if the header gives another layout or length.
     pub fn rewrap(&self, header: Header, dek: &Dek, place: Place<'_>) -> Result<Envelope, Error> {
-        if header.layout != self.layout {
+        if header.layout != self.header.layout {
             return Err(Error::Misuse("an envelope made anew is for another layout or length"));
         }
         Envelope::wrap(header, &self.oek, dek, place)

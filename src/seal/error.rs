@@ -2,7 +2,7 @@
 
 /// An error of the sealed format.
 ///
-/// One variant stands for every way in which bytes can fail to authenticate: telling them apart helps only an attacker.
+/// One variant stands for every way in which bytes can fail to authenticate: to tell them apart helps an attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The metadata header is not the record that an s3veil writes.

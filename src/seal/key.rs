@@ -1,7 +1,7 @@
 //! The keys, and every derivation of one from another.
 //!
-//! All are 32 bytes, zeroized when dropped, printed as `***`, and never cloned; what may seal only once is moved. HKDF is
-//! RFC 5869 with SHA-256; AES-256-GCM is NIST SP 800-38D. `docs/format.md`, "Keys".
+//! All are 32 bytes, zeroized when dropped, printed as `***`, and never cloned; what may seal only once is moved.
+//! HKDF is RFC 5869 with SHA-256; AES-256-GCM is NIST SP 800-38D. `docs/format.md`, "Keys".
 
 use std::fmt;
 
@@ -88,8 +88,8 @@ impl Kek {
         key
     }
 
-    /// `sealed OEK = AES-256-GCM(KEK, nonce = 0, aad = envelope header, OEK)`. The KEK seals nothing else, for its salt is
-    /// fresh: hence the fixed nonce.
+    /// `sealed OEK = AES-256-GCM(KEK, nonce = 0, aad = envelope header, OEK)`. The KEK seals nothing else, for its
+    /// salt is fresh: hence the fixed nonce.
     pub(super) fn seal(self, header: &[u8], oek: &Oek) -> [u8; SEALED_OEK_LEN] {
         let mut sealed = [0; SEALED_OEK_LEN];
         sealed[..KEY_LEN].copy_from_slice(&oek.0);
@@ -183,9 +183,10 @@ impl TrailerKey {
     }
 }
 
-/// What a KEK is bound to, each field in a form that no other values share:
-/// `version ‖ layout ‖ f(KMS) ‖ f(EK) ‖ o(EK version) ‖ f(bucket) ‖ f(key) ‖ o(context digest)`, where `f(x)` is the length of
-/// `x` as a big-endian u32 and then `x`, and `o(x)` is `00`, or `01 ‖ f(x)` if there is an `x`.
+/// What a KEK is bound to, in a form that no other values share:
+/// `version ‖ layout ‖ f(KMS) ‖ f(EK) ‖ o(EK version) ‖ f(bucket) ‖ f(key) ‖ o(context digest)`.
+///
+/// `f(x)` is the length of `x` as a big-endian u32 and then `x`; `o(x)` is `00`, or `01 ‖ f(x)` if there is an `x`.
 fn context(header: &Header, place: Place<'_>) -> Vec<u8> {
     let mut out = vec![VERSION, header.layout_id()];
     field(&mut out, header.kms.as_bytes());
@@ -210,7 +211,8 @@ fn optional(out: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
-/// Seals all but the last 16 bytes in place, which become the tag. For a key that seals one message: the nonce is zero.
+/// Seals all but the last 16 bytes in place, which become the tag. The nonce is zero: one key, one
+/// message.
 fn seal_once(key: &[u8; KEY_LEN], aad: &[u8], message: &mut [u8]) {
     let (text, tag) = message.split_at_mut(message.len() - 16);
     let made = Aes256Gcm::new(key.into())

@@ -1,12 +1,12 @@
 //! The sixteen bytes that every sealed body begins with.
 //!
-//! They keep a sealed body whose envelope was lost (a copy tool that drops metadata) from being served as plaintext. Built
-//! as in PNG (RFC 2083, section 12.11): a byte that no text begins with, the name, then the bytes that a transfer in
-//! text mode would alter.
+//! They keep a sealed body whose envelope was lost (a copy tool that drops metadata) from being served as plaintext.
+//! Built as in PNG (RFC 2083, section 12.11): a byte that no text begins with, the name, then the bytes that a
+//! transfer in text mode would alter.
 
 use super::len::MAGIC_LEN;
 
-/// The first 16 bytes of a sealed body, version 1: `93 "s3veil" 00 0d 0a 1a 0a`, then the version as a big-endian u32.
+/// The first 16 bytes of a sealed body, version 1: `93 "s3veil" 00 0d 0a 1a 0a`, then the version in 4 bytes.
 pub const MAGIC: [u8; MAGIC_LEN as usize] = *b"\x93s3veil\x00\r\n\x1a\n\x00\x00\x00\x01";
 
 /// How many bytes of [`MAGIC`] are the same in every version.

@@ -2,8 +2,8 @@
 //!
 //! `docs/format.md` is the specification. Two walks through the room:
 //!
-//! Writing: [`Envelope::seal`] gives the envelope, for the metadata, and a [`Fresh`] key; [`Fresh::into_sealer`] gives
-//! the [`Sealer`]. The body is [`MAGIC`], then each chunk out of [`Sealer::seal`], then [`Sealer::finish`].
+//! Writing: [`Envelope::seal`] gives the envelope, for the metadata, and a [`Fresh`] key; [`Fresh::into_sealer`]
+//! gives the [`Sealer`]. The body is [`MAGIC`], then each chunk out of [`Sealer::seal`], then [`Sealer::finish`].
 //!
 //! Reading: a [`PlainAsk`] becomes a [`SealedAsk`] before the object is known. The store's answer brings the object's
 //! [`SealedLen`], the [`SealedRange`] that came, and the envelope. [`Envelope::parse`] and [`Envelope::open`] lead to

@@ -6,8 +6,8 @@
 use super::error::Error;
 use super::len::{CHUNK, FRAME, MAGIC_LEN, PlainLen, SEALED_CHUNK, SealedLen, TAG, TRAILER_LEN};
 
-/// Chunk indexes stop here when sealed positions are guessed, so that those stay under 2^63: more than any store has, and
-/// as much as one that parses positions as signed numbers takes.
+/// Chunk indexes stop here when sealed positions are guessed, so that those stay under 2^63: more than any store has,
+/// and as much as one that parses positions as signed numbers takes.
 const LAST_GUESS: u64 = (1 << 46) - 1;
 
 /// A range in plaintext bytes, before the object's length is known.
@@ -66,9 +66,9 @@ pub struct ChunkSpan {
 impl PlainAsk {
     /// The sealed bytes that surely hold all the chunks of this ask, if the object is a sealed stream.
     ///
-    /// From chunk `i = ⌊start / 65,536⌋` at `16 + 65,552·i` (0 for the first chunk, with the magic) to the end of the last byte's
-    /// chunk. A suffix of `n` begins at most 65,535 bytes into its first chunk, so that with `m = n + 65,535` the last
-    /// `m + 16·⌈m / 65,536⌉ + 80` sealed bytes hold it.
+    /// From chunk `i = ⌊start / 65,536⌋` at `16 + 65,552·i` (0 for the first chunk, with the magic) to the end of the
+    /// last byte's chunk. A suffix of `n` begins at most 65,535 bytes into its first chunk, so that with `m = n +
+    /// 65,535` the last `m + 16·⌈m / 65,536⌉ + 80` sealed bytes hold it.
     pub fn sealed(self) -> SealedAsk {
         let index = |byte: u64| (byte / CHUNK).min(LAST_GUESS);
         match self {
@@ -136,7 +136,8 @@ impl ChunkSpan {
         self.count
     }
 
-    /// The sealed bytes of these chunks in a stream of this plaintext length; with the magic, if the first chunk is among them.
+    /// The sealed bytes of these chunks in a stream of this plaintext length; with the magic, if the first chunk is
+    /// among them.
     pub fn sealed(self, total: PlainLen) -> SealedRange {
         let end = chunk_end(self.first + self.count - 1).min(total.sealed().get() - TRAILER_LEN);
         SealedRange { start: chunk_start(self.first), end }
@@ -187,7 +188,8 @@ impl SealedRange {
     }
 }
 
-/// Where a chunk begins in a sealed stream: `16 + 65,552·i`, and 0 for the first, so that the magic is read and checked with it.
+/// Where a chunk begins in a sealed stream: `16 + 65,552·i`, and 0 for the first, so that the magic is read and
+/// checked with it.
 fn chunk_start(index: u64) -> u64 {
     if index == 0 { 0 } else { MAGIC_LEN + index * SEALED_CHUNK }
 }
@@ -274,6 +276,19 @@ mod tests {
         assert_eq!(PlainAsk::From(200_000).sealed(), SealedAsk::From(196_672));
         assert_eq!(PlainAsk::Suffix(1).sealed(), SealedAsk::Suffix(65_632));
         assert_eq!(PlainAsk::Suffix(100_000).sealed(), SealedAsk::Suffix(165_663));
+    }
+
+    /// The tightest suffix begins with the last byte of the first chunk: the magic comes too.
+    #[test]
+    fn a_suffix_that_begins_in_the_first_chunk_brings_the_magic() {
+        for (total, start) in
+            [(70_000, 65_535), (131_071, 65_535), (131_072, 65_535), (65_536, 65_535), (2, 1)]
+        {
+            let (total, ask) = (plain(total), PlainAsk::Suffix(total - start));
+            let wanted = ask.resolve(total).unwrap().chunks().sealed(total);
+            assert_eq!(wanted.start(), 0);
+            assert!(served(ask.sealed(), total.sealed().get()).unwrap().skip_to(wanted).is_ok(), "{total}");
+        }
     }
 
     #[test]

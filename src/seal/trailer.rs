@@ -1,7 +1,7 @@
 //! The trailer of a stream: what is known only after the last plaintext byte.
 //!
-//! `CRC-64/NVME (8) ‖ algorithm (1) ‖ value (32, zero padded) ‖ zero (7)`, 48 bytes, sealed to 64 with the plaintext length as
-//! associated data. `docs/format.md`, "Trailer".
+//! `CRC-64/NVME (8) ‖ algorithm (1) ‖ value (32, zero padded) ‖ zero (7)`, 48 bytes, sealed to 64 with the plaintext
+//! length as associated data. `docs/format.md`, "Trailer".
 
 use super::error::Error;
 use super::key::{TRAILER_PLAIN_LEN, TRAILER_SEALED_LEN, TrailerKey};
