@@ -2,14 +2,23 @@
 
 mod auth_support;
 
+use std::collections::HashMap;
+
 use auth_support::{sha256, verify};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use s3veil::auth::{Payload, Who};
+use s3veil::auth::{Payload, SignedForm, Who};
 use s3veil::body::chunked::Decoder;
 use s3veil::s3::checksum::{Checksum, Hasher};
+use s3veil::secret::SecretSource;
 use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Vectors {
+    requests: Vec<Vector>,
+    forms: Vec<HashMap<String, String>>,
+}
 
 #[derive(Deserialize)]
 struct Vector {
@@ -24,9 +33,9 @@ struct Vector {
 
 #[test]
 fn a_01_what_botocore_sends_verifies() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors/botocore.json")).unwrap();
-    assert!(vectors.len() > 100);
-    for vector in vectors {
+    let requests = vectors().requests;
+    assert!(requests.len() > 100);
+    for vector in requests {
         let name = format!("{} {:?}", vector.name, vector.key);
         let parts = parts(&vector);
         let mut changed = parts.clone();
@@ -40,6 +49,48 @@ fn a_01_what_botocore_sends_verifies() {
 
         assert!(verify(changed).is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_01_botocore_forms_verify() {
+    for form in vectors().forms {
+        let field = |name: &str| form.get(name).map(String::as_str);
+        let mut config = auth_support::config();
+        config.identities[0].session_token = field("x-amz-security-token").map(SecretSource::from);
+        let authenticator = config.build().unwrap();
+        let good = SignedForm {
+            policy: field("policy").unwrap(),
+            algorithm: field("x-amz-algorithm").unwrap(),
+            credential: field("x-amz-credential").unwrap(),
+            date: field("x-amz-date").unwrap(),
+            signature: field("x-amz-signature").unwrap(),
+            token: field("x-amz-security-token"),
+        };
+        assert!(
+            matches!(authenticator.verify_form(&good).unwrap(), Who::Identity(who) if who.name == "alice")
+        );
+        for (bad, code) in [
+            (SignedForm { policy: &good.policy[4..], ..good }, "SignatureDoesNotMatch"),
+            (SignedForm { algorithm: "AWS4-HMAC-SHA1", ..good }, "InvalidRequest"),
+            (
+                SignedForm { credential: "AK/20130524/us-east-1/s3/aws4_request", ..good },
+                "InvalidAccessKeyId",
+            ),
+            (
+                SignedForm { credential: &good.credential.replace("us-east-1", "x"), ..good },
+                "InvalidArgument",
+            ),
+            (SignedForm { date: "20130525T000000Z", ..good }, "InvalidArgument"),
+            (SignedForm { signature: "", ..good }, "InvalidArgument"),
+            (SignedForm { token: Some("other"), ..good }, "InvalidToken"),
+        ] {
+            assert_eq!(authenticator.verify_form(&bad).unwrap_err().code().as_str(), code, "{bad:?}");
+        }
+    }
+}
+
+fn vectors() -> Vectors {
+    serde_json::from_str(include_str!("vectors/botocore.json")).unwrap()
 }
 
 /// The request as it is on the wire: the URL's host goes into Host.

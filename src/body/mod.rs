@@ -1,3 +1,4 @@
 //! Bytes in motion.
 
+pub mod chunk_signature;
 pub mod chunked;

@@ -10,6 +10,7 @@ import sys
 
 import botocore.auth
 import botocore.session
+import botocore.signers
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
@@ -18,20 +19,23 @@ KEYS = ["plain.txt", "a b+c/ä~*'()!$&=,;:@%2F", "//double//slash/./../x", "%", 
 
 
 def main():
-    botocore.auth.get_current_datetime = lambda remove_tzinfo=True: TIME
+    for module in [botocore.auth, botocore.signers]:
+        assert hasattr(module, "get_current_datetime")
+        module.get_current_datetime = lambda remove_tzinfo=True: TIME
     vectors = []
     for style in ["path", "virtual"]:
         for scheme in ["http", "https"]:
             vectors += Recorder(scheme, style).record()
-    json.dump(vectors, sys.stdout, indent=1, ensure_ascii=True)
+    forms = [Recorder("https", "path").form(token) for token in [None, "token+/="]]
+    json.dump({"requests": vectors, "forms": forms}, sys.stdout, indent=1, ensure_ascii=True)
     print()
 
 
 class Recorder:
-    def __init__(self, scheme, style, **config):
+    def __init__(self, scheme, style):
         session = botocore.session.Session()
         session.set_credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
-        config = Config(signature_version="s3v4", s3={"addressing_style": style}, **config)
+        config = Config(signature_version="s3v4", s3={"addressing_style": style})
         endpoint = f"{scheme}://s3.amazonaws.com"
         self.client = session.create_client("s3", region_name="us-east-1", endpoint_url=endpoint, config=config)
         self.client.meta.events.register("before-send.s3", self.before_send)
@@ -67,6 +71,10 @@ class Recorder:
         self.call("list", None, client.list_objects_v2, Bucket="bucket", Prefix="a b+/ä&=", Delimiter="/")
         self.call("delete many", None, client.delete_objects, Bucket="bucket", Delete={"Objects": [{"Key": "a"}]})
         return self.vectors
+
+    def form(self, token):
+        self.client._request_signer._credentials.token = token
+        return self.client.generate_presigned_post("bucket", "folder/${filename}", ExpiresIn=60)["fields"]
 
     def call(self, what, key, operation, **arguments):
         self.what, self.key = what, key
