@@ -50,11 +50,7 @@ impl Payload {
     pub(super) fn parse(method: &Method, query: &Query, headers: &HeaderMap, proof: Proof) -> Result<Self> {
         let content_length = framing(headers)?;
         let content_sha256 = content_sha256(headers, &proof)?;
-        let checksum = match completes_upload(method, query) {
-            // There the header is the checksum of the object, not of this body.
-            true => None,
-            false => checksum(headers)?,
-        };
+        let checksum = if completes_upload(method, query) { None } else { checksum(headers)? };
         let trailer = trailer(headers)?;
         if trailer.is_some() && checksum.is_some() {
             return Err(one_checksum());
@@ -159,6 +155,7 @@ fn no_trailers() -> Error {
     )
 }
 
+/// CompleteMultipartUpload: there a checksum header is that of the object, not of the body.
 fn completes_upload(method: &Method, query: &Query) -> bool {
     method == Method::POST && query.has("uploadId")
 }

@@ -80,6 +80,7 @@ enum State {
     Trailers,
     /// The empty line that ends the body, nothing else.
     End,
+    /// The whole body was read.
     Finished,
     /// After an error nothing more is accepted.
     Broken,
@@ -123,19 +124,17 @@ impl Decoder {
 
     fn step(&mut self, input: &mut Bytes) -> Result<Option<Bytes>> {
         while !input.is_empty() {
-            match self.state {
+            let read: fn(&mut Self, &[u8]) -> Result<()> = match self.state {
                 State::Data(left) => return self.data(left, input).map(Some),
                 State::Finished => return Err(malformed("bytes after its end")),
                 State::Broken => return Err(malformed("an error before")),
-                State::Size | State::DataEnd | State::Trailers | State::End => {}
-            }
+                State::Size => Self::size,
+                State::DataEnd => Self::data_end,
+                State::Trailers => Self::trailer,
+                State::End => Self::end,
+            };
             let Some(line) = self.take_line(input)? else { return Ok(None) };
-            match self.state {
-                State::DataEnd => self.blank(&line, State::Size, "a chunk that is longer than its size")?,
-                State::Trailers => self.trailer(&line)?,
-                State::End => self.blank(&line, State::Finished, "bytes where it should end")?,
-                _ => self.size(&line)?,
-            }
+            read(self, &line)?;
         }
         Ok(None)
     }
@@ -159,10 +158,10 @@ impl Decoder {
     fn take_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>> {
         let end = memchr(b'\n', input);
         let part = input.split_to(end.map_or(input.len(), |at| at + 1));
-        self.line.extend_from_slice(&part[..end.unwrap_or(part.len())]);
-        if self.line.len() > MAX_LINE {
+        if self.line.len() + part.len() > MAX_LINE {
             return Err(malformed("a line that is too long"));
         }
+        self.line.extend_from_slice(&part[..end.unwrap_or(part.len())]);
         Ok(end.is_some().then(|| std::mem::take(&mut self.line)))
     }
 
@@ -192,13 +191,14 @@ impl Decoder {
         signer.chunk(&self.signature, &hex::encode(hash))
     }
 
-    /// An empty line, and on to the next state.
-    fn blank(&mut self, line: &[u8], next: State, otherwise: &str) -> Result<()> {
-        if line != b"\r" {
-            return Err(malformed(otherwise));
-        }
-        self.state = next;
-        Ok(())
+    fn data_end(&mut self, line: &[u8]) -> Result<()> {
+        self.state = State::Size;
+        expect_empty(line, "a chunk that is longer than its size")
+    }
+
+    fn end(&mut self, line: &[u8]) -> Result<()> {
+        self.state = State::Finished;
+        expect_empty(line, "bytes where it should end")
     }
 
     fn trailer(&mut self, line: &[u8]) -> Result<()> {
@@ -257,6 +257,10 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+fn expect_empty(line: &[u8], otherwise: &str) -> Result<()> {
+    if line == b"\r" { Ok(()) } else { Err(malformed(otherwise)) }
 }
 
 /// Splits `size;chunk-signature=hex64`, and accepts no other extension.
