@@ -1,6 +1,8 @@
 //! The signature of a browser form (PostObject): it stands in the form's fields and covers the policy, as text.
 //!
-//!     signature = HMAC(signing key, base64(policy document))
+//! ```text
+//! signature = HMAC(signing key, base64(policy document))
+//! ```
 //!
 //! Source: Amazon S3 API Reference, "Authenticating Requests: Browser-Based Uploads Using POST".
 

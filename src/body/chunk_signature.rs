@@ -1,7 +1,9 @@
 //! The chain of signatures in an aws-chunked body, each over the one before it.
 //!
-//!     chunk   = HMAC(signing key, "AWS4-HMAC-SHA256-PAYLOAD" \n time \n scope \n previous \n hex(SHA-256("")) \n hash)
-//!     trailer = HMAC(signing key, "AWS4-HMAC-SHA256-TRAILER" \n time \n scope \n previous \n hash)
+//! ```text
+//! chunk   = HMAC(signing key, "AWS4-HMAC-SHA256-PAYLOAD" \n time \n scope \n previous \n hex(SHA-256("")) \n hash)
+//! trailer = HMAC(signing key, "AWS4-HMAC-SHA256-TRAILER" \n time \n scope \n previous \n hash)
+//! ```
 //!
 //! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in
 //! Multiple Chunks" and "... Including Trailing Headers".

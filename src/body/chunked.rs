@@ -1,9 +1,11 @@
 //! The aws-chunked decoder: chunk sizes, chunk signatures and trailers off, plaintext out. No I/O, constant memory.
 //!
-//!     body    = chunk* last trailer* [signature] CRLF
-//!     chunk   = size-hex [";chunk-signature=" hex64] CRLF data CRLF
-//!     last    = "0"      [";chunk-signature=" hex64] CRLF
-//!     trailer = name ":" value (LF | CRLF)
+//! ```text
+//! body    = chunk* last trailer* [signature] CRLF
+//! chunk   = size-hex [";chunk-signature=" hex64] CRLF data CRLF
+//! last    = "0"      [";chunk-signature=" hex64] CRLF
+//! trailer = name ":" value (LF | CRLF)
+//! ```
 //!
 //! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in
 //! Multiple Chunks" and "... Including Trailing Headers".
