@@ -105,6 +105,14 @@ fn a_09_pieces_are_slices_of_the_input() {
 }
 
 #[test]
+fn what_travels_between_tasks_may() {
+    fn may<T: Send + Sync>() {}
+    may::<s3veil::auth::Authenticator>();
+    may::<s3veil::auth::Verified>();
+    may::<Decoder>();
+}
+
+#[test]
 fn a_09_wrong_and_reordered_chunk_signatures() {
     let (decoder, mut body) = signed(&[b"hello", b"world"]);
     let at = body.windows(16).position(|w| w == b"chunk-signature=").unwrap() + 16;

@@ -504,6 +504,20 @@ fn a_15_errors_tell_no_secret() {
 }
 
 #[test]
+fn a_15_customer_keys_are_not_printed() {
+    for name in
+        ["x-amz-server-side-encryption-customer-key", "x-amz-copy-source-server-side-encryption-customer-key"]
+    {
+        for parts in [get().header(name, "c2VjcmV0").signed(), get().query(name, "c2VjcmV0").presigned("60")]
+        {
+            let verified = verify(parts).unwrap();
+            assert_eq!(verified.headers()[name], "c2VjcmV0");
+            assert!(!format!("{verified:?}").contains("c2VjcmV0"));
+        }
+    }
+}
+
+#[test]
 fn a_16_framing() {
     for (name, value, expected) in
         [("transfer-encoding", "chunked", "InvalidRequest"), ("content-length", "3", "InvalidRequest")]

@@ -10,8 +10,7 @@ use super::request::Request;
 use super::scope::Credential;
 use super::timestamp::Timestamp;
 
-/// A signature and what it claims to cover.
-#[derive(Debug)]
+/// A signature and what it claims to cover. It has no `Debug`: it holds a session token.
 pub(super) struct Claim {
     /// Where the signature stood.
     pub(super) form: Form,

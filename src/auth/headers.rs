@@ -71,6 +71,12 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     strip_aws_chunked(headers);
 }
 
+/// Marks the keys that clients send along (SSE-C), so that no `Debug` of a header map shows one.
+pub(super) fn hide_keys(headers: &mut HeaderMap) {
+    let keys = headers.iter_mut().filter(|(name, _)| name.as_str().ends_with("-customer-key"));
+    keys.for_each(|(_, value)| value.set_sensitive(true));
+}
+
 /// The headers that Connection names as its own (RFC 9110, section 7.6.1). What S3 gives a meaning is never one.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! Who asks: Signature Version 4 in the Authorization header or the query, verified on every route by one path.
+//! Who asks: Signature Version 4 in the Authorization header, the query or a form, verified on every route by one path.
 //!
 //! [`Authenticator::verify`] is the only way to a [`Verified`], and what was verified is what is routed: bucket, key,
 //! query and headers are read once, here. A body is judged where it flows; [`Payload`] says what it must prove.
@@ -8,10 +8,12 @@
 mod address;
 mod claim;
 mod config;
+mod content_sha256;
 mod header;
 mod headers;
 mod identity;
 mod payload;
+mod post;
 mod presigned;
 mod request;
 mod scope;
@@ -23,5 +25,6 @@ mod verify;
 pub use config::{Config, ConfigError, IdentityConfig, Mode};
 pub use identity::{Identity, Who};
 pub use payload::Payload;
+pub use post::SignedForm;
 pub use verified::{Verified, VerifiedParts};
 pub use verify::Authenticator;

@@ -1,17 +1,18 @@
 //! What a request's headers say about its body: its length, its framing, and what it must prove.
 //!
-//! Source: Amazon S3 API Reference, "Authenticating Requests: Using the Authorization Header", x-amz-content-sha256;
-//! "PutObject", checksum headers; RFC 9112, section 6.3 (message body length).
+//! Source: Amazon S3 API Reference, "PutObject", checksum headers; RFC 9112, section 6.3 (message body length).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
 
-use crate::body::chunked::{ChunkSigner, Chunked, Signatures};
+use crate::body::chunk_signature::ChunkSigner;
+use crate::body::chunked::{Chunked, Signatures};
 use crate::s3::checksum::{Algorithm, Checksum};
 use crate::s3::{Code, Error, Query, Result};
 
+use super::content_sha256::ContentSha256;
 use super::headers::is_aws_chunked;
 use super::request::single;
 
@@ -44,25 +45,12 @@ pub(super) enum Proof {
     Anonymous,
 }
 
-/// The value of x-amz-content-sha256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ContentSha256 {
-    Absent,
-    Unsigned,
-    Hash([u8; 32]),
-    Streaming { signed: bool, trailers: bool },
-}
-
 impl Payload {
     /// Reads all that concerns the body.
     pub(super) fn parse(method: &Method, query: &Query, headers: &HeaderMap, proof: Proof) -> Result<Self> {
         let content_length = framing(headers)?;
-        let content_sha256 = ContentSha256::effective(headers, &proof)?;
-        let checksum = match completes_upload(method, query) {
-            // There the header is the checksum of the object, not of this body.
-            true => None,
-            false => checksum(headers)?,
-        };
+        let content_sha256 = content_sha256(headers, &proof)?;
+        let checksum = if completes_upload(method, query) { None } else { checksum(headers)? };
         let trailer = trailer(headers)?;
         if trailer.is_some() && checksum.is_some() {
             return Err(one_checksum());
@@ -113,53 +101,19 @@ fn number(text: &str, name: &str) -> Result<u64> {
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("{name} must be a number of bytes.")))
 }
 
-impl ContentSha256 {
-    /// What the header says; where nothing is signed, aws-chunked may also be known by its coding alone.
-    fn effective(headers: &HeaderMap, proof: &Proof) -> Result<Self> {
-        let said = single(headers, "x-amz-content-sha256")?.map_or(Ok(Self::Absent), Self::parse)?;
-        let chunked = is_aws_chunked(headers);
-        match (said, proof) {
-            (Self::Streaming { .. }, _) => Ok(said),
-            (Self::Absent, Proof::Trusted | Proof::Anonymous) if chunked => {
-                Ok(Self::Streaming { signed: false, trailers: true })
-            }
-            _ if chunked => Err(Error::new(
-                Code::InvalidRequest,
-                "The Content-Encoding aws-chunked needs an x-amz-content-sha256 that begins with STREAMING-.",
-            )),
-            _ => Ok(said),
+/// What x-amz-content-sha256 says; where nothing is signed, aws-chunked may also be known by its coding alone.
+fn content_sha256(headers: &HeaderMap, proof: &Proof) -> Result<ContentSha256> {
+    let said = single(headers, "x-amz-content-sha256")?.map(ContentSha256::parse).transpose()?;
+    match (said, proof) {
+        (Some(said @ ContentSha256::Streaming { .. }), _) => Ok(said),
+        (None, Proof::Trusted | Proof::Anonymous) if is_aws_chunked(headers) => {
+            Ok(ContentSha256::Streaming { signed: false, trailers: true })
         }
-    }
-
-    fn parse(text: &str) -> Result<Self> {
-        match text {
-            "UNSIGNED-PAYLOAD" => return Ok(Self::Unsigned),
-            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => {
-                return Ok(Self::Streaming { signed: true, trailers: false });
-            }
-            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => {
-                return Ok(Self::Streaming { signed: true, trailers: true });
-            }
-            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => {
-                return Ok(Self::Streaming { signed: false, trailers: true });
-            }
-            _ if text.starts_with("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD") => {
-                return Err(Error::new(
-                    Code::NotImplemented,
-                    "Signature Version 4A is not implemented. Please use STREAMING-AWS4-HMAC-SHA256-PAYLOAD.",
-                ));
-            }
-            _ => {}
-        }
-        let mut hash = [0; 32];
-        match hex::decode_to_slice(text, &mut hash) {
-            Ok(()) => Ok(Self::Hash(hash)),
-            Err(_) => Err(Error::new(
-                Code::InvalidArgument,
-                "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, \
-                 STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a valid sha256 value.",
-            )),
-        }
+        _ if is_aws_chunked(headers) => Err(Error::new(
+            Code::InvalidRequest,
+            "The Content-Encoding aws-chunked needs an x-amz-content-sha256 that begins with STREAMING-.",
+        )),
+        (said, _) => Ok(said.unwrap_or(ContentSha256::Unsigned)),
     }
 }
 
@@ -201,6 +155,7 @@ fn no_trailers() -> Error {
     )
 }
 
+/// CompleteMultipartUpload: there a checksum header is that of the object, not of the body.
 fn completes_upload(method: &Method, query: &Query) -> bool {
     method == Method::POST && query.has("uploadId")
 }

@@ -6,7 +6,6 @@ use http::{HeaderMap, Method};
 use crate::s3::{Code, Error, Query, Result};
 
 /// The parts of a request that a signature covers.
-#[derive(Debug)]
 pub(super) struct Request<'a> {
     /// The method.
     pub(super) method: &'a Method,

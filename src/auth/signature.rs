@@ -1,9 +1,11 @@
 //! Signature Version 4 itself.
 //!
-//!     canonical request = method \n path \n query \n (name ":" value \n)* \n signed headers \n payload hash
-//!     string to sign    = "AWS4-HMAC-SHA256" \n time \n scope \n hex(SHA-256(canonical request))
-//!     signing key       = HMAC(HMAC(HMAC(HMAC("AWS4" secret, day), region), "s3"), "aws4_request")
-//!     signature         = HMAC(signing key, string to sign)
+//! ```text
+//! canonical request = method \n path \n query \n (name ":" value \n)* \n signed headers \n payload hash
+//! string to sign    = "AWS4-HMAC-SHA256" \n time \n scope \n hex(SHA-256(canonical request))
+//! signing key       = HMAC(HMAC(HMAC(HMAC("AWS4" secret, day), region), "s3"), "aws4_request")
+//! signature         = HMAC(signing key, string to sign)
+//! ```
 //!
 //! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in a
 //! Single Chunk".

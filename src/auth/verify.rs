@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use http::request::Parts;
 use subtle::ConstantTimeEq;
 
-use crate::body::chunked::ChunkSigner;
+use crate::body::chunk_signature::ChunkSigner;
 use crate::s3::{Code, Error, Query, Result};
 
 use super::address;
@@ -17,6 +17,7 @@ use super::headers;
 use super::identity::{Identities, Identity, Who};
 use super::payload::{Payload, Proof};
 use super::request::Request;
+use super::scope::{Credential, Scope};
 use super::signature;
 use super::timestamp::Timestamp;
 use super::verified::{Verified, VerifiedParts};
@@ -48,6 +49,11 @@ impl Authenticator {
         self.identities.iter()
     }
 
+    /// How requests are judged.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Verifies a request. The only way to a [`Verified`].
     pub fn verify(&self, parts: Parts, now: SystemTime) -> Result<Verified> {
         let authority = address::authority(&parts)?;
@@ -66,6 +72,7 @@ impl Authenticator {
 
         let mut headers = parts.headers;
         headers::hoist(&mut query, &mut headers)?;
+        headers::hide_keys(&mut headers);
         headers::refuse_reserved(&headers)?;
         let payload = Payload::parse(&parts.method, &query, &headers, proof)?;
         headers::strip(&mut headers);
@@ -82,11 +89,13 @@ impl Authenticator {
         let Some(claim) = Claim::of(request)? else {
             return Ok(Judged { who: Who::Anonymous, proof: Proof::Anonymous, unsigned: Vec::new() });
         };
-        self.check_scope(&claim)?;
+        self.check_scope(&claim.credential, &claim.time, |what| claim.form.malformed(what))?;
         check_time(&claim, now)?;
         let unsigned = check_coverage(&claim, request)?;
-        let (identity, key) = self.check_signature(&claim, request)?;
-        check_token(&claim, identity)?;
+        let string_to_sign =
+            signature::string_to_sign(&claim, &signature::canonical_request(request, &claim)?);
+        let (identity, key) = self.check_signature(&claim.credential, &string_to_sign, &claim.signature)?;
+        check_token(claim.token.as_deref(), identity)?;
 
         let proof = match claim.form {
             Form::Query(_) => Proof::Query,
@@ -99,31 +108,40 @@ impl Authenticator {
         Ok(Judged { who: Who::Identity(Arc::clone(identity)), proof, unsigned })
     }
 
-    fn check_scope(&self, claim: &Claim) -> Result<()> {
-        let scope = &claim.credential.scope;
-        if scope.day != claim.time.day() {
-            return Err(claim.form.malformed(format!(
-                "Invalid credential date \"{}\". This date is not the same as X-Amz-Date: \"{}\".",
-                scope.day,
-                claim.time.day(),
+    /// Checks day and region of a credential.
+    pub(super) fn check_scope(
+        &self,
+        credential: &Credential,
+        time: &Timestamp,
+        malformed: impl Fn(String) -> Error,
+    ) -> Result<()> {
+        let Scope { day, region } = &credential.scope;
+        if day != time.day() {
+            return Err(malformed(format!(
+                "Invalid credential date \"{day}\". This date is not the same as X-Amz-Date: \"{}\".",
+                time.day(),
             )));
         }
         match &self.region {
-            Some(region) if *region != scope.region => Err(claim
-                .form
-                .malformed(format!("the region '{}' is wrong; expecting '{region}'", scope.region))
-                .detail("Region", region)),
+            Some(expected) if expected != region => {
+                let error = malformed(format!("the region '{region}' is wrong; expecting '{expected}'"));
+                Err(error.detail("Region", expected))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Computes the signature, for an unknown access key too, so that both take as long.
-    fn check_signature(&self, claim: &Claim, request: &Request<'_>) -> Result<(&Arc<Identity>, hmac::Key)> {
-        let (identity, secret) = self.identities.find(&claim.credential.access_key);
-        let key = signature::signing_key(secret, &claim.credential.scope);
-        let canonical = signature::canonical_request(request, claim)?;
-        let expected = hmac::sign(&key, signature::string_to_sign(claim, &canonical).as_bytes());
-        let fits: bool = expected.as_ref().ct_eq(&claim.signature).into();
+    /// Compares the signature of a text. It is computed for an unknown access key too, so that both take as long.
+    pub(super) fn check_signature(
+        &self,
+        credential: &Credential,
+        string_to_sign: &str,
+        given: &[u8; 32],
+    ) -> Result<(&Arc<Identity>, hmac::Key)> {
+        let (identity, secret) = self.identities.find(&credential.access_key);
+        let key = signature::signing_key(secret, &credential.scope);
+        let expected = hmac::sign(&key, string_to_sign.as_bytes());
+        let fits: bool = expected.as_ref().ct_eq(given).into();
         let identity = identity.ok_or_else(|| {
             Error::new(
                 Code::InvalidAccessKeyId,
@@ -195,8 +213,9 @@ fn check_coverage(claim: &Claim, request: &Request<'_>) -> Result<Vec<String>> {
     Ok(unsigned.into_iter().map(str::to_owned).collect())
 }
 
-fn check_token(claim: &Claim, identity: &Identity) -> Result<()> {
-    let fits = match (&identity.token, &claim.token) {
+/// The session token is the identity's own, or neither has one.
+pub(super) fn check_token(given: Option<&str>, identity: &Identity) -> Result<()> {
+    let fits = match (&identity.token, given) {
         (Some(token), Some(given)) => token.matches(given),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,

@@ -1,28 +1,26 @@
 //! The aws-chunked decoder: chunk sizes, chunk signatures and trailers off, plaintext out. No I/O, constant memory.
 //!
-//!     body    = chunk* last trailer* [signature] CRLF
-//!     chunk   = size-hex [";chunk-signature=" hex64] CRLF data CRLF
-//!     last    = "0"      [";chunk-signature=" hex64] CRLF
-//!     trailer = name ":" value (LF | CRLF)
+//! ```text
+//! body    = chunk* last trailer* [signature] CRLF
+//! chunk   = size-hex [";chunk-signature=" hex64] CRLF data CRLF
+//! last    = "0"      [";chunk-signature=" hex64] CRLF
+//! trailer = name ":" value (LF | CRLF)
+//! ```
 //!
 //! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in
 //! Multiple Chunks" and "... Including Trailing Headers".
 
-use std::fmt;
-
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use memchr::memchr;
-use subtle::ConstantTimeEq;
 
 use crate::s3::checksum::{Algorithm, Checksum};
 use crate::s3::{Code, Error, Result};
 
+use super::chunk_signature::ChunkSigner;
+
 /// The longest line but data: a size with its signature takes 99 bytes, a trailer's signature 90.
 const MAX_LINE: usize = 256;
-
-/// SHA-256 of nothing, part of every chunk's string to sign.
-const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// How an aws-chunked body is framed, and what it must prove.
 #[derive(Debug)]
@@ -44,55 +42,6 @@ pub enum Signatures {
     Unchecked,
     /// Each is checked with this.
     Checked(ChunkSigner),
-}
-
-/// Computes the chain of chunk signatures, each over the one before it.
-pub struct ChunkSigner {
-    key: hmac::Key,
-    date_and_scope: String,
-    previous: String,
-}
-
-impl ChunkSigner {
-    /// A chain that begins at the request's own signature (the seed, in hex). `date` and `scope` as in its string to
-    /// sign.
-    pub fn new(key: hmac::Key, date: &str, scope: &str, seed: String) -> Self {
-        Self { key, date_and_scope: format!("{date}\n{scope}"), previous: seed }
-    }
-
-    /// Checks the signature of a chunk with this hash, and goes on from it.
-    fn chunk(&mut self, given: &[u8], sha256: &str) -> Result<()> {
-        self.link("AWS4-HMAC-SHA256-PAYLOAD", given, &[EMPTY_SHA256, sha256])
-    }
-
-    /// Checks the signature of the trailers: a string to sign of its own, without the empty hash.
-    fn trailers(&mut self, given: &[u8], sha256: &str) -> Result<()> {
-        self.link("AWS4-HMAC-SHA256-TRAILER", given, &[sha256])
-    }
-
-    fn link(&mut self, algorithm: &str, given: &[u8], hashes: &[&str]) -> Result<()> {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(algorithm.as_bytes());
-        for line in [self.date_and_scope.as_str(), &self.previous].iter().chain(hashes) {
-            context.update(b"\n");
-            context.update(line.as_bytes());
-        }
-        let expected = hex::encode(context.sign());
-        if !bool::from(expected.as_bytes().ct_eq(given)) {
-            return Err(Error::new(
-                Code::SignatureDoesNotMatch,
-                "The signature of a chunk or of the trailers does not match. Check your key and signing method.",
-            ));
-        }
-        self.previous = expected;
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ChunkSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ChunkSigner(***)")
-    }
 }
 
 /// What stood after the last chunk.
@@ -133,6 +82,7 @@ enum State {
     Trailers,
     /// The empty line that ends the body, nothing else.
     End,
+    /// The whole body was read.
     Finished,
     /// After an error nothing more is accepted.
     Broken,
@@ -176,19 +126,17 @@ impl Decoder {
 
     fn step(&mut self, input: &mut Bytes) -> Result<Option<Bytes>> {
         while !input.is_empty() {
-            match self.state {
+            let read: fn(&mut Self, &[u8]) -> Result<()> = match self.state {
                 State::Data(left) => return self.data(left, input).map(Some),
                 State::Finished => return Err(malformed("bytes after its end")),
                 State::Broken => return Err(malformed("an error before")),
-                State::Size | State::DataEnd | State::Trailers | State::End => {}
-            }
+                State::Size => Self::size,
+                State::DataEnd => Self::data_end,
+                State::Trailers => Self::trailer,
+                State::End => Self::end,
+            };
             let Some(line) = self.take_line(input)? else { return Ok(None) };
-            match self.state {
-                State::DataEnd => self.blank(&line, State::Size, "a chunk that is longer than its size")?,
-                State::Trailers => self.trailer(&line)?,
-                State::End => self.blank(&line, State::Finished, "bytes where it should end")?,
-                _ => self.size(&line)?,
-            }
+            read(self, &line)?;
         }
         Ok(None)
     }
@@ -212,10 +160,10 @@ impl Decoder {
     fn take_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>> {
         let end = memchr(b'\n', input);
         let part = input.split_to(end.map_or(input.len(), |at| at + 1));
-        self.line.extend_from_slice(&part[..end.unwrap_or(part.len())]);
-        if self.line.len() > MAX_LINE {
+        if self.line.len() + part.len() > MAX_LINE {
             return Err(malformed("a line that is too long"));
         }
+        self.line.extend_from_slice(&part[..end.unwrap_or(part.len())]);
         Ok(end.is_some().then(|| std::mem::take(&mut self.line)))
     }
 
@@ -245,13 +193,14 @@ impl Decoder {
         signer.chunk(&self.signature, &hex::encode(hash))
     }
 
-    /// An empty line, and on to the next state.
-    fn blank(&mut self, line: &[u8], next: State, otherwise: &str) -> Result<()> {
-        if line != b"\r" {
-            return Err(malformed(otherwise));
-        }
-        self.state = next;
-        Ok(())
+    fn data_end(&mut self, line: &[u8]) -> Result<()> {
+        self.state = State::Size;
+        expect_empty(line, "a chunk that is longer than its size")
+    }
+
+    fn end(&mut self, line: &[u8]) -> Result<()> {
+        self.state = State::Finished;
+        expect_empty(line, "bytes where it should end")
     }
 
     fn trailer(&mut self, line: &[u8]) -> Result<()> {
@@ -310,6 +259,10 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+fn expect_empty(line: &[u8], otherwise: &str) -> Result<()> {
+    if line == b"\r" { Ok(()) } else { Err(malformed(otherwise)) }
 }
 
 /// Splits `size;chunk-signature=hex64`, and accepts no other extension.

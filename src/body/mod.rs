@@ -2,6 +2,7 @@
 //! beyond a chunk.
 
 mod checked;
+pub mod chunk_signature;
 pub mod chunked;
 mod opening;
 mod peeked;
