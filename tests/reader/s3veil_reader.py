@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 MAGIC = bytes.fromhex("9373337665696c000d0a1a0a00000001")
 CHUNK, TAG, FRAME, TRAILER = 65_536, 16, 80, 64
 MAX = 5 << 40
-SUMS = {1: 4, 2: 4, 3: 8, 4: 20, 5: 32}
+SUMS = {1: 4, 2: 4, 3: 8, 4: 20, 5: 32, 6: 16, 7: 8, 8: 8, 9: 16}
 
 
 class Refused(Exception):
