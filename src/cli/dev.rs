@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::kms::local::{DEV_EK, init_dev};
 
 /// The identity of the development mode. It opens nothing but a loopback port.
 const ACCESS_KEY: &str = "s3veil";
@@ -35,7 +36,7 @@ impl Dev {
         crate::telemetry::LogConfig::default().start().map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&self.data).with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
         let keys = self.data.join("keys");
-        crate::kms::local::init_dev(&keys)
+        init_dev(&keys)
             .await
             .with_context(|| format!("--data: '{}'", self.data.display()))?;
         let store_secret = random_secret()?;
@@ -69,7 +70,7 @@ fn configuration(listen: SocketAddr, store: SocketAddr, store_secret: &str, keys
         master_key = {{ file = {master} }}
         [[policy]]
         bucket = "*"
-        ek = "s3veil-dev-key"
+        ek = "{DEV_EK}"
         [auth]
         [[auth.identities]]
         name = "dev"

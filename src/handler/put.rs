@@ -26,7 +26,7 @@ pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body
         .ok_or_else(|| Error::new(Code::EntityTooLarge, "Your proposed upload exceeds the maximum allowed size, 5 GiB."))?;
 
     let ek = write.ek();
-    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket.as_str(), length.get()).await?;
+    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, length.get()).await?;
     let header = Header {
         layout: Layout::Stream(length),
         kms: ek.kms.clone(),

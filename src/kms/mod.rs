@@ -6,18 +6,16 @@
 
 pub mod config;
 pub mod context;
-
-
 pub mod error;
 pub mod keys;
 pub mod local;
 pub mod name;
-
+pub mod secrets;
 
 use std::fmt;
 
 use futures_util::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::seal::Dek;
@@ -125,7 +123,7 @@ pub struct DataKey {
 }
 
 /// Whether an EK may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// In use.

@@ -100,7 +100,6 @@ pub struct Splitter {
 #[derive(Debug)]
 struct Open {
     kind: Kind,
-    start: usize,
     /// The child element being read: which field it is, and where its text begins.
     field: Option<(Field, usize)>,
     spans: Vec<(Field, Range<usize>)>,
@@ -174,7 +173,7 @@ impl Splitter {
             // Entries are children of the document's element.
             (None, Some(kind), 2) => {
                 self.give_raw(tag.start, out);
-                self.entry = Some(Open { kind, start: 0, field: None, spans: Vec::new() });
+                self.entry = Some(Open { kind, field: None, spans: Vec::new() });
             }
             (Some(open), _, 3) => open.field = field.map(|field| (field, tag.end)),
             _ => {}

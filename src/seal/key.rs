@@ -67,6 +67,13 @@ impl From<[u8; KEY_LEN]> for Dek {
     }
 }
 
+impl Dek {
+    /// Whether another DEK has the same bytes, compared in constant time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
 impl TryFrom<&[u8]> for Dek {
     type Error = Error;
 

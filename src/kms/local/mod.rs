@@ -1,0 +1,270 @@
+//! The embedded keystore: a directory of EK files, each sealed under one master key.
+//!
+//! It keeps secrets, no more: the cryptography of an EK is that of `secrets`. Every call reads the file, so that a
+//! running s3veil sees at once what `s3veil key` changed.
+
+mod file;
+mod rights;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::secrets::{SecretKms, SecretStore, random};
+use super::{Answer, ConfigError, EkInfo, EkName, Error, Kms, State};
+use crate::secret::{Secret, SecretSource};
+use file::{KeyFile, MasterKey};
+
+/// The EK of `s3veil dev`.
+pub const DEV_EK: &str = "s3veil-dev-key";
+
+/// The end of an EK file's name.
+const SUFFIX: &str = ".ek";
+
+/// The embedded keystore as typed in `proxy.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalConfig {
+    /// The directory. Made, for its owner only, if it is not there.
+    pub path: PathBuf,
+    /// 32 bytes in base64 or hex.
+    pub master_key: SecretSource,
+}
+
+impl LocalConfig {
+    /// Reads the master key and checks the rights of everything.
+    ///
+    /// Errors: what is wrong, and what to do about it.
+    pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
+        if let SecretSource::File(source) = &self.master_key {
+            rights::owner_only(&source.file)?;
+        }
+        let store = Keystore { directory: self.path, master: master_key(&self.master_key.load()?)? };
+        store.prepare()?;
+        Ok(Box::new(SecretKms::new(Shared(Arc::new(store)))))
+    }
+}
+
+fn master_key(secret: &Secret) -> Result<MasterKey, ConfigError> {
+    let text = secret.as_str().trim();
+    let bytes = match text.len() {
+        64 => hex::decode(text).ok(),
+        _ => BASE64_STANDARD.decode(text).ok(),
+    };
+    let bytes = bytes.map(Zeroizing::new).ok_or(ConfigError::MasterKey)?;
+    let bytes = bytes.as_slice().try_into().map_err(|_| ConfigError::MasterKey)?;
+    Ok(MasterKey::new(bytes))
+}
+
+/// Makes the keystore of `s3veil dev` on first start: directory, master key file `master.key`, one EK.
+pub async fn init_dev(directory: &Path) -> Result<(), ConfigError> {
+    make_directory(directory)?;
+    let file = directory.join("master.key");
+    let key = Zeroizing::new(hex::encode(random::<32>().as_slice()));
+    match write_new(&file, key.as_bytes()) {
+        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(path_error(&file, &why)),
+        _ => {}
+    }
+    let master_key = SecretSource::File(crate::secret::FileSource { file });
+    let kms = LocalConfig { path: directory.to_owned(), master_key }.build()?;
+    match kms.create(&EkName::parse(DEV_EK).expect("the name is valid")).await {
+        Ok(()) | Err(Error::Exists(_)) => Ok(()),
+        Err(why) => Err(why.into()),
+    }
+}
+
+/// The directory and the key to what is in it. All its calls block.
+#[derive(Debug)]
+struct Keystore {
+    directory: PathBuf,
+    master: MasterKey,
+}
+
+impl Keystore {
+    fn prepare(&self) -> Result<(), ConfigError> {
+        make_directory(&self.directory)?;
+        rights::owner_only(&self.directory)?;
+        for name in self.names().map_err(|why| ConfigError::Path { path: self.directory.clone(), problem: why.to_string() })? {
+            rights::owner_only(&self.path(&name))?;
+        }
+        Ok(())
+    }
+
+    /// Where an EK lies. Its name is checked, so it can't lead out of the directory.
+    fn path(&self, name: &EkName) -> PathBuf {
+        self.directory.join(format!("{name}{SUFFIX}"))
+    }
+
+    fn read(&self, name: &EkName) -> Result<KeyFile, Error> {
+        let path = self.path(name);
+        rights::owner_only(&path).map_err(|why| match why {
+            ConfigError::Path { .. } if !path.exists() => Error::NoSuchKey(name.clone()),
+            why => Error::Denied(why.to_string()),
+        })?;
+        let text = fs::read(&path).map(Zeroizing::new).map_err(|why| io_error(name, &path, &why))?;
+        KeyFile::parse(&text, name).map_err(|why| Error::Malformed(format!("{}: {why}", path.display())))
+    }
+
+    fn open(&self, name: &EkName) -> Result<(KeyFile, Zeroizing<Vec<u8>>), Error> {
+        let file = self.read(name)?;
+        let secret = file.open(&self.master).ok_or_else(|| {
+            let path = self.path(name);
+            Error::Malformed(format!("{}: it was changed, or sealed under another master key", path.display()))
+        })?;
+        Ok((file, secret))
+    }
+
+    fn get(&self, name: &EkName) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let (file, secret) = self.open(name)?;
+        match file.state {
+            State::Enabled => Ok(secret),
+            State::Disabled => Err(Error::Disabled(name.clone())),
+        }
+    }
+
+    fn create(&self, name: &EkName, secret: &[u8]) -> Result<(), Error> {
+        let file = KeyFile::seal(name, State::Enabled, OffsetDateTime::now_utc(), secret, &self.master);
+        let path = self.path(name);
+        write_new(&path, file.to_json().as_bytes()).map_err(|why| io_error(name, &path, &why))
+    }
+
+    fn set_state(&self, name: &EkName, state: State) -> Result<(), Error> {
+        let (file, secret) = self.open(name)?;
+        let changed = KeyFile::seal(name, state, file.created, &secret, &self.master);
+        let path = self.path(name);
+        replace(&path, changed.to_json().as_bytes()).map_err(|why| io_error(name, &path, &why))
+    }
+
+    fn delete(&self, name: &EkName) -> Result<(), Error> {
+        let path = self.path(name);
+        let removed = fs::remove_file(&path).and_then(|()| sync_parent(&path));
+        removed.map_err(|why| io_error(name, &path, &why))
+    }
+
+    fn names(&self) -> Result<Vec<EkName>, Error> {
+        let unreadable = |why: io::Error| Error::Unavailable(format!("{}: {why}", self.directory.display()));
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.file_name();
+            names.extend(file.to_str().and_then(|file| EkName::parse(file.strip_suffix(SUFFIX)?).ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), ConfigError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|why| ConfigError::Path { path: directory.to_owned(), problem: format!("can't be made: {why}") })
+}
+
+/// Writes a file that must not be there yet. It appears whole or not at all: written beside, then linked.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    linked.and_then(|()| sync_parent(path))
+}
+
+/// Puts another file in a file's place, whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    fs::rename(&temporary, path).inspect_err(|_| {
+        fs::remove_file(&temporary).ok();
+    })?;
+    sync_parent(path)
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let temporary = path.with_extension(format!("{}.tmp", hex::encode(random::<8>().as_slice())));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+        fs::remove_file(&temporary).ok();
+    })?;
+    Ok(temporary)
+}
+
+/// The directory's entry is what a crash could lose.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn io_error(name: &EkName, path: &Path, why: &io::Error) -> Error {
+    match why.kind() {
+        io::ErrorKind::NotFound => Error::NoSuchKey(name.clone()),
+        io::ErrorKind::AlreadyExists => Error::Exists(name.clone()),
+        io::ErrorKind::PermissionDenied => Error::Denied(format!("{}: {why}", path.display())),
+        _ => Error::Unavailable(format!("{}: {why}", path.display())),
+    }
+}
+
+fn path_error(path: &Path, why: &io::Error) -> ConfigError {
+    ConfigError::Path { path: path.to_owned(), problem: why.to_string() }
+}
+
+/// The keystore, off the threads that serve requests.
+struct Shared(Arc<Keystore>);
+
+impl Shared {
+    fn run<T: Send + 'static>(&self, job: impl FnOnce(&Keystore) -> Result<T, Error> + Send + 'static) -> Answer<'_, T> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || job(&store)).await;
+            done.unwrap_or_else(|why| Err(Error::Unavailable(why.to_string())))
+        })
+    }
+}
+
+impl SecretStore for Shared {
+    fn kind(&self) -> &'static str {
+        "local"
+    }
+
+    fn get<'a>(&'a self, name: &'a EkName) -> Answer<'a, Zeroizing<Vec<u8>>> {
+        let name = name.clone();
+        self.run(move |store| store.get(&name))
+    }
+
+    fn create<'a>(&'a self, name: &'a EkName, secret: Zeroizing<Vec<u8>>) -> Answer<'a, ()> {
+        let name = name.clone();
+        self.run(move |store| store.create(&name, &secret))
+    }
+
+    fn list(&self) -> Answer<'_, Vec<EkName>> {
+        self.run(Keystore::names)
+    }
+
+    fn describe<'a>(&'a self, name: &'a EkName) -> Answer<'a, EkInfo> {
+        let name = name.clone();
+        self.run(move |store| {
+            let (file, _) = store.open(&name)?;
+            Ok(EkInfo { name, state: file.state, created: Some(file.created) })
+        })
+    }
+
+    fn enable<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()> {
+        let name = name.clone();
+        self.run(move |store| store.set_state(&name, State::Enabled))
+    }
+
+    fn disable<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()> {
+        let name = name.clone();
+        self.run(move |store| store.set_state(&name, State::Disabled))
+    }
+
+    fn delete<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()> {
+        let name = name.clone();
+        self.run(move |store| store.delete(&name))
+    }
+}
