@@ -1,5 +1,7 @@
 //! The log: text for people, JSON for machines.
 
+use std::io::IsTerminal as _;
+
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -38,7 +40,10 @@ impl LogConfig {
     pub fn start(&self) -> Result<(), String> {
         let filter = EnvFilter::try_new(&self.level)
             .map_err(|_| format!("log.level: '{}' is no filter. Write error, warn, info or debug", self.level))?;
-        let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         let started = match self.format {
             LogFormat::Text => log.try_init(),
             LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use crate::app::App;
 use crate::config::Config;
 use crate::kms::local::{DEV_EK, init_dev};
+use crate::telemetry::LogConfig;
 
 /// The identity of the development mode. It opens nothing but a loopback port.
 const ACCESS_KEY: &str = "s3veil";
@@ -33,7 +34,9 @@ impl Dev {
              `s3veil serve` with identities of your own",
             self.listen
         );
-        crate::telemetry::LogConfig::default().start().map_err(anyhow::Error::msg)?;
+        // The embedded store logs what a client does wrong as its own error.
+        let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
+        log.start().map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&self.data).with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
         let keys = self.data.join("keys");
         init_dev(&keys)
