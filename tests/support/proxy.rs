@@ -1,0 +1,63 @@
+//! s3veil in this process, on a free loopback port, with a keystore of its own.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use s3veil::app::App;
+use s3veil::config::Config;
+use s3veil::kms::local::init_dev;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// The policy of most tests: all is sealed, and nothing plain is served.
+pub const SEALED: &str = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n";
+
+/// A running s3veil. It ends with the test's runtime.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub app: Arc<App>,
+    pub keys: TempDir,
+}
+
+impl Proxy {
+    /// In front of `store`. `more` is policy, and whatever else `proxy.toml` can say at its top level.
+    pub async fn start(store: &str, more: &str) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let path = keys.path().join("keys");
+        init_dev(&path).await.unwrap();
+        let text = format!(
+            r#"
+            listen = "127.0.0.1:0"
+            limits.client_idle_secs = 3
+            kms.local = {{ kind = "local", path = "{path}", master_key = {{ file = "{path}/master.key" }} }}
+            store = {{ endpoint = "{store}", idle_timeout_secs = 2, credentials.default = {{ access_key = "store", secret_key = "store-secret" }} }}
+            [auth]
+            region = "us-east-1"
+            [[auth.identities]]
+            name = "test"
+            access_key = "{ACCESS_KEY}"
+            secret_key = "{SECRET_KEY}"
+            {more}
+            "#,
+            path = path.display()
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let app = Arc::new(App::build(config).unwrap());
+        app.probe().await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(s3veil::listener::serve(app.clone(), listener, std::future::pending()));
+        Self { address, app, keys }
+    }
+
+    /// The embedded KMS, as `s3veil key` opens it.
+    pub fn kms(&self) -> Box<dyn s3veil::kms::Kms> {
+        let path = self.keys.path().join("keys");
+        let text = format!("path = {path:?}\nmaster_key = {{ file = {:?} }}", path.join("master.key"));
+        toml::from_str::<s3veil::kms::local::LocalConfig>(&text).unwrap().build().unwrap()
+    }
+}
