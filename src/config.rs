@@ -72,7 +72,7 @@ impl Config {
     fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
         let config: Self = figment
             .extract()
-            .map_err(|errors| errors.into_iter().map(|error| explain(&error, file)).collect::<Vec<_>>().join("\n"))?;
+            .map_err(|errors| errors.into_iter().map(|why| explain(&why, &figment, file)).collect::<Vec<_>>().join("\n"))?;
         if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
             return Err(format!(
                 "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
@@ -89,8 +89,9 @@ impl Config {
 const OWN_VARIABLES: [&str; 3] = ["tools", "config", "master_key"];
 
 /// One mistake: file, key, value, remedy. The value of a secret is not shown.
-fn explain(error: &figment::Error, file: &Path) -> String {
+fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     let key = error.path.join(".");
+    let value = figment.find_value(&key).ok().and_then(|value| value.into_string());
     let place = match &error.metadata {
         Some(metadata) if metadata.name.contains("environment") => {
             format!("environment variable S3VEIL_{}", key.to_uppercase().replace('.', "__"))
@@ -102,7 +103,9 @@ fn explain(error: &figment::Error, file: &Path) -> String {
     match &error.kind {
         Kind::MissingField(name) => format!("{place}: {key}{name}: missing. Add it; see the commented proxy.toml"),
         Kind::UnknownField(name, known) => {
-            format!("{place}: {key}{name}: there is no such key. Remove it, or write one of: {}", known.join(", "))
+            // The path of the section may or may not have the key itself at its end.
+            let section = error.path.iter().filter(|step| *step != name).map(|step| format!("{step}.")).collect::<String>();
+            format!("{place}: {section}{name}: there is no such key. Remove it, or write one of: {}", known.join(", "))
         }
         Kind::UnknownVariant(value, known) => {
             format!("{place}: {key}'{value}' is not known. Write one of: {}", known.join(", "))
@@ -116,7 +119,10 @@ fn explain(error: &figment::Error, file: &Path) -> String {
         Kind::Message(_) if secret => {
             format!("{place}: {key}the value (not shown) can't be read. Write a string, {{ file = \"...\" }} or {{ env = \"...\" }}")
         }
-        kind => format!("{place}: {key}{kind}. Correct it"),
+        kind => {
+            let value = value.map(|value| format!("'{value}': ")).unwrap_or_default();
+            format!("{place}: {key}{value}{kind}. Correct it")
+        }
     }
 }
 
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn each_mistake_names_file_key_value_and_remedy() {
         for (from, to, expected) in [
-            ("[auth]", "[auth]\nmood = 'x'", &["auth: mood", "no such key", "Remove it"][..]),
+            ("[auth]", "[auth]\nmood = 'x'", &["auth.mood: ", "no such key", "Remove it"][..]),
             ("endpoint = \"http://127.0.0.1:9000\"", "", &["store: endpoint: missing", "Add it"]),
             ("[store]", "listen = 'here'\n[store]", &["listen: ", "here", "Correct it"]),
             ("[store]", "[store]\naddressing = 'sideways'", &["store.addressing: 'sideways'", "path"]),

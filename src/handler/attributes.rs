@@ -16,8 +16,11 @@ use crate::s3::{Code, Error, Result};
 pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wanted = wanted(call.headers())?;
     let store = rooms.backend.send(get::request(call, Method::HEAD, None)).await?;
-    if !store.status().is_success() {
-        return Ok(head::answer(store));
+    match store.status() {
+        status if status.is_success() => {}
+        // The answer to a HEAD has no document to pass on.
+        StatusCode::NOT_FOUND => return Err(Error::new(Code::NoSuchKey, "The specified key does not exist.")),
+        _ => return Ok(head::answer(store)),
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
         read.plain()?;

@@ -1,0 +1,272 @@
+//! The embedded keystore and the DEK cache in front of it, attacked and locked.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use s3veil::kms::keys::{CacheConfig, Keys};
+use s3veil::kms::local::LocalConfig;
+use s3veil::kms::{Answer, Context, DataKey, EkName, Error, Kms, WrappedDek};
+use s3veil::s3::Bucket;
+use s3veil::seal::Dek;
+use tempfile::TempDir;
+
+const MASTER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn open_with(directory: &Path, master: &str) -> Result<Box<dyn Kms>, String> {
+    let text = format!("path = {directory:?}\nmaster_key = '{master}'");
+    toml::from_str::<LocalConfig>(&text).unwrap().build().map_err(|why| why.to_string())
+}
+
+fn open(directory: &Path) -> Box<dyn Kms> {
+    open_with(directory, MASTER).unwrap()
+}
+
+fn ek(name: &str) -> EkName {
+    EkName::parse(name).unwrap()
+}
+
+fn bucket(name: &str) -> Bucket {
+    Bucket::parse(name).unwrap()
+}
+
+fn keys(kms: Box<dyn Kms>, cache: CacheConfig) -> Keys {
+    cache.build(HashMap::from([("local".to_owned(), kms)]))
+}
+
+#[tokio::test]
+async fn k_03_a_dek_opens_under_its_ek_and_context_only() {
+    let dir = TempDir::new().unwrap();
+    let kms = open(&dir.path().join("keys"));
+    kms.create(&ek("a")).await.unwrap();
+    kms.create(&ek("b")).await.unwrap();
+    let context = Context::of_bucket(&bucket("one"));
+    let made = kms.generate(&ek("a"), &context).await.unwrap();
+    assert!(made.dek.is_same(&kms.unwrap(&ek("a"), None, &made.wrapped, &context).await.unwrap()));
+    let other = Context::of_bucket(&bucket("two"));
+    for (name, version, context) in [("a", None, &other), ("b", None, &context), ("a", Some("1"), &context)] {
+        let refused = kms.unwrap(&ek(name), version, &made.wrapped, context).await;
+        assert!(matches!(refused, Err(Error::Malformed(_))), "{refused:?}");
+    }
+    for at in 0..made.wrapped.as_bytes().len() {
+        let mut bytes = made.wrapped.as_bytes().to_vec();
+        bytes[at] ^= 1;
+        let refused = kms.unwrap(&ek("a"), None, &WrappedDek::new(bytes), &context).await;
+        assert!(matches!(refused, Err(Error::Malformed(_))), "byte {at}");
+    }
+}
+
+#[tokio::test]
+async fn every_flipped_byte_of_a_key_file_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let kms = open(&path);
+    kms.create(&ek("a")).await.unwrap();
+    let file = path.join("a.ek");
+    let good = fs::read(&file).unwrap();
+    let context = Context::of_bucket(&bucket("one"));
+    let made = kms.generate(&ek("a"), &context).await.unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&file, &bad).unwrap();
+        if let Ok(dek) = kms.unwrap(&ek("a"), None, &made.wrapped, &context).await {
+            // White space may change without a change of meaning; the key must then be the same one.
+            assert!(good[at].is_ascii_whitespace() && dek.is_same(&made.dek), "byte {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_can_be_neither_renamed_nor_read_with_another_master_key() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let kms = open(&path);
+    kms.create(&ek("a")).await.unwrap();
+    fs::copy(path.join("a.ek"), path.join("b.ek")).unwrap();
+    let context = Context::of_bucket(&bucket("one"));
+    assert!(matches!(kms.generate(&ek("b"), &context).await, Err(Error::Malformed(_))));
+    let other = open_with(&path, &MASTER.replace('0', "1")).unwrap();
+    let refused = other.generate(&ek("a"), &context).await.unwrap_err().to_string();
+    assert!(refused.contains("another master key"), "{refused}");
+}
+
+#[tokio::test]
+async fn keys_that_others_can_read_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    open(&path).create(&ek("a")).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(&path.join("a.ek"))), (0o700, 0o600));
+    for (what, open_mode, remedy) in [(path.clone(), 0o750, "chmod 700"), (path.join("a.ek"), 0o640, "chmod 600")] {
+        let before = fs::metadata(&what).unwrap().permissions();
+        fs::set_permissions(&what, fs::Permissions::from_mode(open_mode)).unwrap();
+        let refused = open_with(&path, MASTER).err().unwrap();
+        assert!(refused.contains(remedy) && refused.contains(what.to_str().unwrap()), "{refused}");
+        fs::set_permissions(&what, before).unwrap();
+    }
+    for master in ["", "abcd", "not a key"] {
+        assert!(open_with(&path, master).is_err());
+    }
+}
+
+#[tokio::test]
+async fn one_of_many_creators_wins() {
+    let dir = TempDir::new().unwrap();
+    let kms: Arc<dyn Kms> = open(&dir.path().join("keys")).into();
+    let tries: Vec<_> = (0..16)
+        .map(|_| {
+            let kms = kms.clone();
+            tokio::spawn(async move { kms.create(&ek("a")).await })
+        })
+        .collect();
+    let mut won = 0;
+    for one in tries {
+        match one.await.unwrap() {
+            Ok(()) => won += 1,
+            Err(error) => assert_eq!(error, Error::Exists(ek("a"))),
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1, "nothing temporary is left");
+}
+
+#[tokio::test]
+async fn k_01_k_02_disable_enable_delete() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let keys = keys(open(&path), CacheConfig::default());
+    // As `s3veil key` does it, in a process of its own.
+    let tool = open(&path);
+    tool.create(&ek("a")).await.unwrap();
+    let one = bucket("one");
+    let key = keys.for_write("local", &ek("a"), &one, 1).await.unwrap();
+    tool.disable(&ek("a")).await.unwrap();
+    assert!(keys.for_read("local", &ek("a"), None, &key.wrapped, &one).await.is_ok(), "cached");
+    keys.flush().await;
+    let disabled = Error::Disabled(ek("a"));
+    assert_eq!(keys.for_read("local", &ek("a"), None, &key.wrapped, &one).await.unwrap_err(), disabled);
+    assert_eq!(keys.for_write("local", &ek("a"), &one, 1).await.unwrap_err(), disabled);
+    tool.enable(&ek("a")).await.unwrap();
+    keys.flush().await;
+    assert!(keys.for_read("local", &ek("a"), None, &key.wrapped, &one).await.unwrap().is_same(&key.dek));
+    tool.delete(&ek("a")).await.unwrap();
+    keys.flush().await;
+    let gone = Error::NoSuchKey(ek("a"));
+    assert_eq!(keys.for_read("local", &ek("a"), None, &key.wrapped, &one).await.unwrap_err(), gone);
+    assert!(matches!(keys.probe("nowhere", &ek("a")).await, Err(Error::NoSuchKms(_))));
+}
+
+/// Counts calls, and answers slowly enough that callers meet.
+struct Counting {
+    inner: Box<dyn Kms>,
+    generated: Arc<AtomicUsize>,
+    unwrapped: Arc<AtomicUsize>,
+}
+
+impl Kms for Counting {
+    fn kind(&self) -> &'static str {
+        "counting"
+    }
+
+    fn generate<'a>(&'a self, ek: &'a EkName, context: &'a Context) -> Answer<'a, DataKey> {
+        self.generated.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.inner.generate(ek, context).await
+        })
+    }
+
+    fn unwrap<'a>(
+        &'a self,
+        ek: &'a EkName,
+        version: Option<&'a str>,
+        wrapped: &'a WrappedDek,
+        context: &'a Context,
+    ) -> Answer<'a, Dek> {
+        self.unwrapped.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.inner.unwrap(ek, version, wrapped, context).await
+        })
+    }
+}
+
+async fn counting(cache: CacheConfig) -> (TempDir, Arc<Keys>, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let dir = TempDir::new().unwrap();
+    let inner = open(&dir.path().join("keys"));
+    inner.create(&ek("a")).await.unwrap();
+    let (generated, unwrapped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let kms = Counting { inner, generated: generated.clone(), unwrapped: unwrapped.clone() };
+    (dir, Arc::new(keys(Box::new(kms), cache)), generated, unwrapped)
+}
+
+#[tokio::test]
+async fn k_08_one_call_for_many_callers() {
+    let (_dir, keys, generated, unwrapped) = counting(CacheConfig::default()).await;
+    let writers: Vec<_> = (0..50)
+        .map(|_| {
+            let keys = keys.clone();
+            tokio::spawn(async move { keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap() })
+        })
+        .collect();
+    let mut wrapped = None;
+    for writer in writers {
+        wrapped = Some(writer.await.unwrap().wrapped.clone());
+    }
+    assert_eq!(generated.load(Ordering::SeqCst), 1);
+    let wrapped = wrapped.unwrap();
+    keys.for_read("local", &ek("a"), None, &wrapped, &bucket("one")).await.unwrap();
+    assert_eq!(unwrapped.load(Ordering::SeqCst), 0, "what was written is read without a call");
+    keys.flush().await;
+    let readers: Vec<_> = (0..50)
+        .map(|_| {
+            let (keys, wrapped) = (keys.clone(), wrapped.clone());
+            tokio::spawn(async move { keys.for_read("local", &ek("a"), None, &wrapped, &bucket("one")).await.map(|_| ()) })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap().unwrap();
+    }
+    assert_eq!(unwrapped.load(Ordering::SeqCst), 1);
+    // The same wrapped DEK under another bucket is another question, and the KMS says no.
+    assert!(keys.for_read("local", &ek("a"), None, &wrapped, &bucket("two")).await.is_err());
+    assert!(keys.for_read("local", &ek("a"), Some("1"), &wrapped, &bucket("one")).await.is_err());
+    assert_eq!(unwrapped.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_dek_is_replaced_once_it_has_served_enough() {
+    let limits = CacheConfig { max_objects: 3, max_bytes: 100, ..CacheConfig::default() };
+    let (_dir, keys, generated, _) = counting(limits).await;
+    let write = |bytes| keys.for_write("local", &EK_A, &ONE, bytes);
+    use std::sync::LazyLock;
+    static EK_A: LazyLock<EkName> = LazyLock::new(|| ek("a"));
+    static ONE: LazyLock<Bucket> = LazyLock::new(|| bucket("one"));
+    for (bytes, calls) in [(1, 1), (1, 1), (1, 1), (1, 2), (200, 3), (1, 4), (99, 4), (1, 5)] {
+        write(bytes).await.unwrap();
+        assert_eq!(generated.load(Ordering::SeqCst), calls, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_flood_the_kms() {
+    let (_dir, keys, generated, _) = counting(CacheConfig::default()).await;
+    for _ in 0..20 {
+        assert_eq!(keys.for_write("local", &ek("none"), &bucket("one"), 1).await.unwrap_err(), Error::NoSuchKey(ek("none")));
+    }
+    assert_eq!(generated.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn keys_do_not_outlive_their_time() {
+    let (_dir, keys, generated, unwrapped) = counting(CacheConfig { ttl_secs: 0, ..CacheConfig::default() }).await;
+    let key = keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap();
+    keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap();
+    keys.for_read("local", &ek("a"), None, &key.wrapped, &bucket("one")).await.unwrap();
+    assert_eq!((generated.load(Ordering::SeqCst), unwrapped.load(Ordering::SeqCst)), (2, 1));
+}
