@@ -36,7 +36,9 @@ pub async fn serve(metrics: Arc<Metrics>, listener: TcpListener) {
             let answer = answer(&metrics, &request);
             async move { Ok::<_, Infallible>(answer) }
         });
-        tokio::spawn(http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service),
+        );
     }
 }
 

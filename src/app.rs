@@ -35,7 +35,9 @@ impl App {
         let backend = config.store.build()?;
         let authenticator = config.auth.build().map_err(|why| why.to_string())?;
         for identity in authenticator.identities() {
-            if let Some(name) = identity.store_credentials.as_deref().filter(|name| !backend.has_credentials(name)) {
+            if let Some(name) =
+                identity.store_credentials.as_deref().filter(|name| !backend.has_credentials(name))
+            {
                 return Err(format!(
                     "auth.identities: '{}' has store = '{name}', and there is no [store.credentials.{name}]. Add it",
                     identity.name
@@ -58,7 +60,11 @@ impl App {
         let mut wrong = Vec::new();
         for ek in self.policy.eks() {
             if let Err(why) = self.rooms.keys.probe(&ek.kms, &ek.ek).await {
-                wrong.push(format!("policy: ek = '{}' of kms '{}' can't be used: {why}", ek.ek.as_str(), ek.kms));
+                wrong.push(format!(
+                    "policy: ek = '{}' of kms '{}' can't be used: {why}",
+                    ek.ek.as_str(),
+                    ek.kms
+                ));
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }

@@ -70,9 +70,9 @@ impl Config {
     }
 
     fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
-        let config: Self = figment
-            .extract()
-            .map_err(|errors| errors.into_iter().map(|why| explain(&why, &figment, file)).collect::<Vec<_>>().join("\n"))?;
+        let config: Self = figment.extract().map_err(|errors| {
+            errors.into_iter().map(|why| explain(&why, &figment, file)).collect::<Vec<_>>().join("\n")
+        })?;
         if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
             return Err(format!(
                 "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
@@ -101,11 +101,21 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     let secret = ["secret", "token", "master_key"].iter().any(|word| key.contains(word));
     let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
     match &error.kind {
-        Kind::MissingField(name) => format!("{place}: {key}{name}: missing. Add it; see the commented proxy.toml"),
+        Kind::MissingField(name) => {
+            format!("{place}: {key}{name}: missing. Add it; see the commented proxy.toml")
+        }
         Kind::UnknownField(name, known) => {
             // The path of the section may or may not have the key itself at its end.
-            let section = error.path.iter().filter(|step| *step != name).map(|step| format!("{step}.")).collect::<String>();
-            format!("{place}: {section}{name}: there is no such key. Remove it, or write one of: {}", known.join(", "))
+            let section = error
+                .path
+                .iter()
+                .filter(|step| *step != name)
+                .map(|step| format!("{step}."))
+                .collect::<String>();
+            format!(
+                "{place}: {section}{name}: there is no such key. Remove it, or write one of: {}",
+                known.join(", ")
+            )
         }
         Kind::UnknownVariant(value, known) => {
             format!("{place}: {key}'{value}' is not known. Write one of: {}", known.join(", "))
@@ -117,7 +127,9 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
             format!("{place}: {key}{found} is not {expected}. Correct it")
         }
         Kind::Message(_) if secret => {
-            format!("{place}: {key}the value (not shown) can't be read. Write a string, {{ file = \"...\" }} or {{ env = \"...\" }}")
+            format!(
+                "{place}: {key}the value (not shown) can't be read. Write a string, {{ file = \"...\" }} or {{ env = \"...\" }}"
+            )
         }
         kind => {
             let value = value.map(|value| format!("'{value}': ")).unwrap_or_default();

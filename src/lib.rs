@@ -2,51 +2,51 @@
 //!
 //! `listener/answer.rs` shows the whole way of a request on one screen; `docs/architecture.md` says why it is so.
 
-/// What is counted.
+// What is counted.
 pub mod metrics;
-/// The one HTTPS client.
+// The one HTTPS client.
 pub mod net;
-/// The words of S3 on the wire.
+// The words of S3 on the wire.
 pub mod s3;
-/// The sealed format.
+// The sealed format.
 pub mod seal;
-/// Secrets from file, environment or inline.
+// Secrets from file, environment or inline.
 pub mod secret;
 
-/// Credentials and signatures of AWS's making.
+// Credentials and signatures of AWS's making.
 pub mod aws;
-/// Keys: the KMS and its cache.
+// Keys: the KMS and its cache.
 pub mod kms;
 
-/// Bytes in motion.
+// Bytes in motion.
 pub mod body;
 
-/// Who asks.
+// Who asks.
 pub mod auth;
-/// For what.
+// For what.
 pub mod operation;
-/// With which key, or not at all.
+// With which key, or not at all.
 pub mod policy;
 
-/// The store behind.
+// The store behind.
 pub mod backend;
-/// The store's headers become the client's.
+// The store's headers become the client's.
 pub mod response;
 
-/// Does it.
+// Does it.
 pub mod handler;
-/// Accepts connections and answers requests.
+// Accepts connections and answers requests.
 pub mod listener;
 
-/// Health and metrics, apart from the S3 port.
+// Health and metrics, apart from the S3 port.
 pub mod admin;
 
-/// From the configuration to every room.
+// From the configuration to every room.
 pub mod app;
-/// All settings.
+// All settings.
 pub mod config;
-/// The log.
+// The log.
 pub mod telemetry;
 
-/// The command line.
+// The command line.
 pub mod cli;

@@ -28,9 +28,11 @@ impl Default for Metrics {
             Opts::new("s3veil_errors_total", "Errors of s3veil's own by operation and blame"),
             &["operation", "blame"],
         );
-        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+        let buckets =
+            vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
         let seconds = HistogramVec::new(
-            HistogramOpts::new("s3veil_request_seconds", "Time to the head of the answer by operation").buckets(buckets),
+            HistogramOpts::new("s3veil_request_seconds", "Time to the head of the answer by operation")
+                .buckets(buckets),
             &["operation"],
         );
         let in_flight = IntGauge::new("s3veil_in_flight", "Requests whose answer has not begun");

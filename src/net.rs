@@ -44,7 +44,8 @@ pub fn client(config: NetConfig) -> Result<Client<Connector, ByteBody>, String> 
         .map_err(|why| format!("tls: {why}"))?
         .with_root_certificates(roots(config.ca_file)?)
         .with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
     Ok(Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)

@@ -38,8 +38,9 @@ impl LogConfig {
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn start(&self) -> Result<(), String> {
-        let filter = EnvFilter::try_new(&self.level)
-            .map_err(|_| format!("log.level: '{}' is no filter. Write error, warn, info or debug", self.level))?;
+        let filter = EnvFilter::try_new(&self.level).map_err(|_| {
+            format!("log.level: '{}' is no filter. Write error, warn, info or debug", self.level)
+        })?;
         let log = fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())

@@ -102,7 +102,9 @@ async fn keys_that_others_can_read_are_refused() {
     open(&path).create(&ek("a")).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&path.join("a.ek"))), (0o700, 0o600));
-    for (what, open_mode, remedy) in [(path.clone(), 0o750, "chmod 700"), (path.join("a.ek"), 0o640, "chmod 600")] {
+    for (what, open_mode, remedy) in
+        [(path.clone(), 0o750, "chmod 700"), (path.join("a.ek"), 0o640, "chmod 600")]
+    {
         let before = fs::metadata(&what).unwrap().permissions();
         fs::set_permissions(&what, fs::Permissions::from_mode(open_mode)).unwrap();
         let refused = open_with(&path, MASTER).err().unwrap();
@@ -226,7 +228,9 @@ async fn k_08_one_call_for_many_callers() {
     let readers: Vec<_> = (0..50)
         .map(|_| {
             let (keys, wrapped) = (keys.clone(), wrapped.clone());
-            tokio::spawn(async move { keys.for_read("local", &ek("a"), None, &wrapped, &bucket("one")).await.map(|_| ()) })
+            tokio::spawn(async move {
+                keys.for_read("local", &ek("a"), None, &wrapped, &bucket("one")).await.map(|_| ())
+            })
         })
         .collect();
     for reader in readers {
@@ -257,14 +261,18 @@ async fn a_dek_is_replaced_once_it_has_served_enough() {
 async fn a_refusal_does_not_flood_the_kms() {
     let (_dir, keys, generated, _) = counting(CacheConfig::default()).await;
     for _ in 0..20 {
-        assert_eq!(keys.for_write("local", &ek("none"), &bucket("one"), 1).await.unwrap_err(), Error::NoSuchKey(ek("none")));
+        assert_eq!(
+            keys.for_write("local", &ek("none"), &bucket("one"), 1).await.unwrap_err(),
+            Error::NoSuchKey(ek("none"))
+        );
     }
     assert_eq!(generated.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn keys_do_not_outlive_their_time() {
-    let (_dir, keys, generated, unwrapped) = counting(CacheConfig { ttl_secs: 0, ..CacheConfig::default() }).await;
+    let (_dir, keys, generated, unwrapped) =
+        counting(CacheConfig { ttl_secs: 0, ..CacheConfig::default() }).await;
     let key = keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap();
     keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap();
     keys.for_read("local", &ek("a"), None, &key.wrapped, &bucket("one")).await.unwrap();

@@ -48,7 +48,11 @@ async fn refuses(proxy: &Proxy, path: &str, original: &[u8], what: &str) {
 async fn the_store_never_sees_plaintext() {
     let (store, proxy) = start(SEALED).await;
     let plain = pattern(200_000);
-    for headers in [&[][..], &[("x-amz-server-side-encryption", "aws:kms")], &[("x-amz-server-side-encryption", "AES256")]] {
+    for headers in [
+        &[][..],
+        &[("x-amz-server-side-encryption", "aws:kms")],
+        &[("x-amz-server-side-encryption", "AES256")],
+    ] {
         let reply = send(proxy.address, "PUT", "/b/k", headers, &plain).await;
         assert_eq!(reply.status, 200, "{}", reply.code());
         let stored = store.get("/b/k").unwrap();
@@ -81,7 +85,11 @@ async fn what_could_store_plaintext_is_refused_in_words() {
         ("GET", "/b?session", &[]),
     ] {
         let reply = send(proxy.address, method, path, headers, b"plain text that must not be stored").await;
-        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (501, "NotImplemented"), "{method} {path}");
+        assert_eq!(
+            (reply.status.as_u16(), reply.code().as_str()),
+            (501, "NotImplemented"),
+            "{method} {path}"
+        );
     }
     // Two sub-resources at once could mean one thing here and another at the store.
     for path in ["/b/k?acl&uploadId=u&partNumber=1", "/b/k?tagging&uploads"] {
@@ -163,7 +171,18 @@ async fn cut_grown_swapped_and_doubled_bodies_are_errors() {
     let good = store.get("/b/k").unwrap();
     let boundary = |chunk: usize| 16 + chunk * SEALED_CHUNK;
     let mut damages: Vec<(String, Vec<u8>)> = Vec::new();
-    for len in [0, 1, 15, 16, boundary(1), boundary(2), boundary(3), boundary(3) + 5, good.body.len() - 64, good.body.len() - 1] {
+    for len in [
+        0,
+        1,
+        15,
+        16,
+        boundary(1),
+        boundary(2),
+        boundary(3),
+        boundary(3) + 5,
+        good.body.len() - 64,
+        good.body.len() - 1,
+    ] {
         damages.push((format!("cut to {len}"), good.body[..len].to_vec()));
     }
     damages.push(("grown".into(), [&good.body[..], b"x"].concat()));
@@ -228,7 +247,8 @@ async fn a_stripped_envelope_is_refused_in_every_policy() {
 async fn plain_objects_are_served_or_refused_as_the_policy_says() {
     let plain = pattern(70_020);
     for (plaintext, served) in [("deny", false), ("read", true)] {
-        let policy = format!("[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\nplaintext = \"{plaintext}\"\n");
+        let policy =
+            format!("[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\nplaintext = \"{plaintext}\"\n");
         let (store, proxy) = start(&policy).await;
         put(proxy.address, "/b/sealed", b"x").await;
         let mut object = store.get("/b/sealed").unwrap();
@@ -304,7 +324,10 @@ async fn part_one_is_the_whole_object() {
     let (_store, proxy) = start(SEALED).await;
     put(proxy.address, "/b/k", b"hello").await;
     let reply = get(proxy.address, "/b/k?partNumber=1").await;
-    assert_eq!((reply.status.as_u16(), reply.bytes(), reply.header("content-range")), (206, &b"hello"[..], "bytes 0-4/5"));
+    assert_eq!(
+        (reply.status.as_u16(), reply.bytes(), reply.header("content-range")),
+        (206, &b"hello"[..], "bytes 0-4/5")
+    );
     assert_eq!(get(proxy.address, "/b/k?partNumber=2").await.code(), "InvalidPartNumber");
     let both = send(proxy.address, "GET", "/b/k?partNumber=1", &[("range", "bytes=0-1")], &[]).await;
     assert_eq!(both.code(), "InvalidRequest");
@@ -317,7 +340,8 @@ async fn if_range_gives_all_or_the_range() {
     let range = |etag: &str| [("range", "bytes=1-2".to_owned()), ("if-range", etag.to_owned())];
     for (etag, status, body) in [(etag.as_str(), 206, &b"el"[..]), ("\"other\"", 200, b"hello")] {
         let headers = range(etag);
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let reply = send(proxy.address, "GET", "/b/k", &headers, &[]).await;
         assert_eq!((reply.status.as_u16(), reply.bytes()), (status, body));
     }
@@ -328,14 +352,27 @@ async fn a_store_that_dies_or_stalls_within_a_body_never_looks_whole() {
     let (store, proxy) = start(SEALED).await;
     let plain = pattern(5 * CHUNK);
     put(proxy.address, "/b/k", &plain).await;
-    for len in [0, 10, 16 + SEALED_CHUNK, 16 + 2 * SEALED_CHUNK + 7, 16 + 5 * SEALED_CHUNK, 16 + 5 * SEALED_CHUNK + 63] {
+    for len in [
+        0,
+        10,
+        16 + SEALED_CHUNK,
+        16 + 2 * SEALED_CHUNK + 7,
+        16 + 5 * SEALED_CHUNK,
+        16 + 5 * SEALED_CHUNK + 63,
+    ] {
         for fault in [Fault::CloseAfter(len), Fault::StallAfter(len)] {
             store.fail_next(fault);
-            let reply = tokio::time::timeout(Duration::from_secs(8), get(proxy.address, "/b/k")).await.expect("no hang");
+            let reply = tokio::time::timeout(Duration::from_secs(8), get(proxy.address, "/b/k"))
+                .await
+                .expect("no hang");
             match reply.body {
                 // Broken before the head came through, so that it could be asked again: whole and right.
                 Ok(ref body) if reply.status == 200 => assert!(*body == plain, "{fault:?}"),
-                Ok(_) => assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "ServiceUnavailable"), "{fault:?}"),
+                Ok(_) => assert_eq!(
+                    (reply.status.as_u16(), reply.code().as_str()),
+                    (503, "ServiceUnavailable"),
+                    "{fault:?}"
+                ),
                 Err(_) => assert_eq!(reply.status, 200, "{fault:?}"),
             }
         }
@@ -379,17 +416,22 @@ async fn an_error_of_the_store_is_the_clients() {
 /// Sends a PUT whose body breaks off, or stalls, after some bytes.
 async fn broken_put(proxy: &Proxy, announced: usize, sent: usize) {
     let length = announced.to_string();
-    let head = signed(proxy.address, "PUT", "/b/k", &[("content-length", length.as_str())], BodyHash::Unsigned);
+    let head =
+        signed(proxy.address, "PUT", "/b/k", &[("content-length", length.as_str())], BodyHash::Unsigned);
     let pieces: Vec<Result<_, std::io::Error>> =
         vec![Ok(Frame::data(Bytes::from(pattern(sent)))), Err(std::io::Error::other("the client goes away"))];
     let body: AnyBody = StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync();
-    assert!(exchange(proxy.address, head.map(|()| body)).await.is_none_or(|reply| !reply.status.is_success()));
+    assert!(
+        exchange(proxy.address, head.map(|()| body)).await.is_none_or(|reply| !reply.status.is_success())
+    );
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_nothing() {
     let (store, proxy) = start(SEALED).await;
-    for (announced, sent) in [(10, 0), (10, 9), (CHUNK, CHUNK - 1), (2 * CHUNK, CHUNK), (3 * CHUNK + 1, 3 * CHUNK)] {
+    for (announced, sent) in
+        [(10, 0), (10, 9), (CHUNK, CHUNK - 1), (2 * CHUNK, CHUNK), (3 * CHUNK + 1, 3 * CHUNK)]
+    {
         broken_put(&proxy, announced, sent).await;
     }
     // Whatever reached the store was cut: once a good write has come through, nothing else is there.
@@ -472,10 +514,16 @@ async fn checksums_are_kept_and_given_back() {
         }
         let crc32 = Hasher::digest(Algorithm::Crc32, &body).to_base64();
         assert_eq!(framed(&proxy, &body, &crc32).await.status, 200);
-        assert_eq!(send(proxy.address, "HEAD", "/b/k", &mode, &[]).await.header("x-amz-checksum-crc32"), crc32);
+        assert_eq!(
+            send(proxy.address, "HEAD", "/b/k", &mode, &[]).await.header("x-amz-checksum-crc32"),
+            crc32
+        );
         put(proxy.address, "/b/k", &body).await;
         let reply = send(proxy.address, "GET", "/b/k", &mode, &[]).await;
-        assert_eq!(reply.header("x-amz-checksum-crc64nvme"), Hasher::digest(Algorithm::Crc64Nvme, &body).to_base64());
+        assert_eq!(
+            reply.header("x-amz-checksum-crc64nvme"),
+            Hasher::digest(Algorithm::Crc64Nvme, &body).to_base64()
+        );
     }
     // Asking for it costs no request where the object is one chunk.
     put(proxy.address, "/b/k", b"small").await;
@@ -528,7 +576,11 @@ async fn a_disabled_ek_locks_an_enabled_one_unlocks_a_deleted_one_erases() {
     assert_eq!(get(proxy.address, "/b/k").await.code(), "KMS.NotFoundException");
     kms.create(&ek).await.unwrap();
     proxy.app.rooms.keys.flush().await;
-    assert_eq!(get(proxy.address, "/b/k").await.code(), "KMS.InvalidCiphertextException", "a key of the same name is another");
+    assert_eq!(
+        get(proxy.address, "/b/k").await.code(),
+        "KMS.InvalidCiphertextException",
+        "a key of the same name is another"
+    );
     assert_eq!(store.paths(), ["/b/k"]);
 }
 
@@ -543,7 +595,8 @@ async fn one_request_to_the_store_for_one_of_the_client() {
     send(proxy.address, "HEAD", "/b/k", &[], &[]).await;
     get(proxy.address, "/b?list-type=2").await;
     send(proxy.address, "DELETE", "/b/k", &[], &[]).await;
-    let seen: Vec<String> = store.take_seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
+    let seen: Vec<String> =
+        store.take_seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
     assert_eq!(seen, ["PUT /b/k", "GET /b/k", "GET /b/k", "HEAD /b/k", "GET /b", "DELETE /b/k"]);
 }
 
@@ -572,7 +625,11 @@ async fn metadata_passes_and_the_clients_signature_does_not() {
     let reply = send(proxy.address, "HEAD", "/b/k", &[], &[]).await;
     for (name, value) in &headers[..5] {
         let collapsed = value.replace("  ", " ");
-        assert!(reply.header(name) == *value || reply.header(name) == collapsed, "{name}: {}", reply.header(name));
+        assert!(
+            reply.header(name) == *value || reply.header(name) == collapsed,
+            "{name}: {}",
+            reply.header(name)
+        );
     }
     assert_eq!(reply.header("content-length"), "1");
     assert_eq!(reply.header("x-amz-server-side-encryption"), "aws:kms");
@@ -584,8 +641,21 @@ async fn keys_arrive_as_they_were_meant() {
     let (store, proxy) = start(SEALED).await;
     let long = format!("/b/{}", "k".repeat(1024));
     for path in [
-        "/b/a//b", "/b/a/./b", "/b/a/../b", "/b/%20x%20", "/b/a%2Bb", "/b/a%25b", "/b/%C3%A9", "/b/e%CC%81", "/b/a/", "/b//a",
-        "/b/%23%3F%26%3D", "/b/%E2%82%AC%F0%9F%98%80", "/b/..", "/b/.", &long,
+        "/b/a//b",
+        "/b/a/./b",
+        "/b/a/../b",
+        "/b/%20x%20",
+        "/b/a%2Bb",
+        "/b/a%25b",
+        "/b/%C3%A9",
+        "/b/e%CC%81",
+        "/b/a/",
+        "/b//a",
+        "/b/%23%3F%26%3D",
+        "/b/%E2%82%AC%F0%9F%98%80",
+        "/b/..",
+        "/b/.",
+        &long,
     ] {
         assert_eq!(put(proxy.address, path, path.as_bytes()).await.status, 200, "{path}");
         assert_eq!(get(proxy.address, path).await.bytes(), path.as_bytes(), "{path}");
@@ -600,19 +670,35 @@ async fn keys_arrive_as_they_were_meant() {
 async fn every_route_refuses_a_bad_signature() {
     let (store, proxy) = start(SEALED).await;
     for method in ["GET", "PUT", "POST", "DELETE", "HEAD"] {
-        for path in ["/", "/b", "/b/k", "/b?delete", "/b?versions", "/b/k?acl", "/b/k?uploads", "/b/k?partNumber=1&uploadId=u", "/b/k?attributes", "/b?policy"] {
+        for path in [
+            "/",
+            "/b",
+            "/b/k",
+            "/b?delete",
+            "/b?versions",
+            "/b/k?acl",
+            "/b/k?uploads",
+            "/b/k?partNumber=1&uploadId=u",
+            "/b/k?attributes",
+            "/b?policy",
+        ] {
             let good = signed(proxy.address, method, path, &[("content-length", "1")], BodyHash::Unsigned);
             let authorization = good.headers()["authorization"].to_str().unwrap().to_owned();
             let flipped = if authorization.ends_with('0') { "1" } else { "0" };
             let bad = format!("{}{flipped}", &authorization[..authorization.len() - 1]);
             for value in [Some(bad.as_str()), Some("AWS4-HMAC-SHA256 nonsense"), None] {
-                let mut request = signed(proxy.address, method, path, &[("content-length", "1")], BodyHash::Unsigned);
+                let mut request =
+                    signed(proxy.address, method, path, &[("content-length", "1")], BodyHash::Unsigned);
                 match value {
                     Some(value) => request.headers_mut().insert("authorization", value.parse().unwrap()),
                     None => request.headers_mut().remove("authorization"),
                 };
                 let reply = exchange(proxy.address, request.map(|()| full("x"))).await.unwrap();
-                assert!(matches!(reply.status.as_u16(), 400 | 403 | 405), "{method} {path} {value:?}: {}", reply.status);
+                assert!(
+                    matches!(reply.status.as_u16(), 400 | 403 | 405),
+                    "{method} {path} {value:?}: {}",
+                    reply.status
+                );
                 let text = String::from_utf8_lossy(reply.bytes()).into_owned();
                 assert!(!text.contains("StringToSign") && !text.contains("wJalr"), "{text}");
             }

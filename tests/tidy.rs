@@ -7,8 +7,25 @@ use std::path::{Path, PathBuf};
 
 /// The rooms in the order of travel. A room uses only rooms before it.
 const ORDER: [&str; 19] = [
-    "metrics", "net", "s3", "seal", "secret", "aws", "kms", "body", "auth", "operation", "policy", "backend", "response",
-    "handler", "listener", "admin", "telemetry", "config", "app",
+    "metrics",
+    "net",
+    "s3",
+    "seal",
+    "secret",
+    "aws",
+    "kms",
+    "body",
+    "auth",
+    "operation",
+    "policy",
+    "backend",
+    "response",
+    "handler",
+    "listener",
+    "admin",
+    "telemetry",
+    "config",
+    "app",
 ];
 
 /// Uses against the order, each with its reason.
@@ -46,7 +63,7 @@ fn files() -> Vec<(String, String)> {
 
 /// The part of a file that is shipped.
 fn shipped(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+    text.split("#[cfg(test)]\n").next().unwrap()
 }
 
 fn room(file: &str) -> &str {
@@ -66,7 +83,13 @@ fn a_room_uses_only_rooms_before_it() {
         for (index, _) in shipped(&text).match_indices("crate::") {
             let rest = &text[index + "crate::".len()..];
             let names: Vec<&str> = match rest.strip_prefix('{') {
-                Some(list) => list.split('}').next().unwrap().split(',').map(|name| name.trim().split("::").next().unwrap()).collect(),
+                Some(list) => list
+                    .split('}')
+                    .next()
+                    .unwrap()
+                    .split(',')
+                    .map(|name| name.trim().split("::").next().unwrap())
+                    .collect(),
                 None => vec![rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()],
             };
             for to in names.into_iter().filter(|to| *to != from) {

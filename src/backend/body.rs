@@ -60,17 +60,29 @@ impl StoreBody {
         matches!(self.0, Kind::Empty)
     }
 
-    pub(super) fn into_payload(self, mode: PayloadMode, headers: &mut HeaderMap, progress: Arc<Progress>) -> Payload {
+    pub(super) fn into_payload(
+        self,
+        mode: PayloadMode,
+        headers: &mut HeaderMap,
+        progress: Arc<Progress>,
+    ) -> Payload {
         match self.0 {
             Kind::Empty => document(Bytes::new(), mode, progress),
             Kind::Document(bytes) => document(bytes, mode, progress),
             Kind::Stream { body, length, checksum } => {
                 // A client's trailing checksum is kept by framing the body even where TLS covers it.
                 if mode == PayloadMode::Unsigned && checksum.is_none() {
-                    return Payload { body: Watched::boxed(body, progress), length, hash: BodyHash::Unsigned };
+                    return Payload {
+                        body: Watched::boxed(body, progress),
+                        length,
+                        hash: BodyHash::Unsigned,
+                    };
                 }
                 let algorithm = checksum.unwrap_or(Algorithm::Crc32c);
-                headers.insert("x-amz-trailer", HeaderValue::from_str(algorithm.header().as_str()).expect("a name"));
+                headers.insert(
+                    "x-amz-trailer",
+                    HeaderValue::from_str(algorithm.header().as_str()).expect("a name"),
+                );
                 headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
                 let body = Framed::boxed(body, length, Hasher::new(algorithm));
                 Payload {

@@ -57,7 +57,8 @@ enum State {
 impl Framed {
     pub(super) fn boxed(inner: ByteBody, length: u64, hasher: Hasher) -> ByteBody {
         let state = if length == 0 { State::Trailer } else { State::Head };
-        Self { inner, hasher: Some(hasher), left: length, chunk: 0, piece: Bytes::new(), state }.boxed_unsync()
+        Self { inner, hasher: Some(hasher), left: length, chunk: 0, piece: Bytes::new(), state }
+            .boxed_unsync()
     }
 
     /// Waits for bytes of the inner body; at its end `None`.
@@ -77,7 +78,10 @@ impl Body for Framed {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let out = match this.state {
             State::Head => {
@@ -110,7 +114,9 @@ impl Body for Framed {
                 // The inner body's end is where its checks are made: without it no trailer, and nothing is stored.
                 match ready!(this.poll_piece(cx)) {
                     None => {}
-                    Some(Ok(_)) => return Poll::Ready(Some(Err("the body is longer than its length".into()))),
+                    Some(Ok(_)) => {
+                        return Poll::Ready(Some(Err("the body is longer than its length".into())));
+                    }
                     Some(Err(why)) => return Poll::Ready(Some(Err(why))),
                 }
                 this.state = State::End;
@@ -124,6 +130,7 @@ impl Body for Framed {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "bodies in these tests are short")]
 mod tests {
     use http_body_util::{Full, StreamBody};
 
@@ -132,7 +139,8 @@ mod tests {
 
     async fn framed(pieces: Vec<Bytes>) -> (Bytes, u64) {
         let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let stream = futures_util::stream::iter(pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
+        let stream =
+            futures_util::stream::iter(pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
         let body = Framed::boxed(StreamBody::new(stream).boxed_unsync(), length, Hasher::new(Crc32c));
         (body.collect().await.unwrap().to_bytes(), framed_len(length, Crc32c))
     }

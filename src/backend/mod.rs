@@ -132,7 +132,9 @@ impl Config {
             connect_timeout: Duration::from_secs(self.connect_timeout_secs.max(1)),
         };
         if !self.credentials.contains_key("default") {
-            return Err("store.credentials.default: missing. Add access_key and secret_key of the store".into());
+            return Err(
+                "store.credentials.default: missing. Add access_key and secret_key of the store".into()
+            );
         }
         let mut credentials = HashMap::new();
         for (name, config) in self.credentials {
@@ -158,7 +160,8 @@ impl Config {
 }
 
 fn endpoint(text: &str) -> Result<(Scheme, String), String> {
-    let wrong = |why: &str| format!("store.endpoint: '{text}' {why}. Write http://HOST:PORT or https://HOST:PORT");
+    let wrong =
+        |why: &str| format!("store.endpoint: '{text}' {why}. Write http://HOST:PORT or https://HOST:PORT");
     let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| wrong("is not a URL"))?;
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::HTTP,
@@ -211,14 +214,18 @@ impl Backend {
         let uri = self.uri(bucket.as_ref().map(|b| b.as_str()), key.as_ref().map(|k| k.as_str()), &query)?;
         let authority = uri.authority().expect("the URI was built with one").as_str().to_owned();
         let mut headers = headers.into_map();
-        headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|why| Error::Address(why.to_string()))?);
+        headers.insert(
+            header::HOST,
+            HeaderValue::from_str(&authority).map_err(|why| Error::Address(why.to_string()))?,
+        );
 
         let mode = if signer.is_some() { self.payload } else { PayloadMode::Unsigned };
         let Payload { body, length, hash } = body.into_payload(mode, &mut headers, progress);
         if length > 0 || method == Method::PUT || method == Method::POST {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let (mut parts, ()) = Request::builder().method(method).uri(uri).body(()).expect("all parts are valid").into_parts();
+        let (mut parts, ()) =
+            Request::builder().method(method).uri(uri).body(()).expect("all parts are valid").into_parts();
         parts.headers = headers;
         if let Some(name) = signer {
             let credentials = self.credentials.get(&name).ok_or(Error::Credentials(name))?;
@@ -229,7 +236,12 @@ impl Backend {
         Ok(Request::from_parts(parts, body))
     }
 
-    fn uri(&self, bucket: Option<&str>, key: Option<&str>, query: &crate::s3::query::Query) -> Result<Uri, Error> {
+    fn uri(
+        &self,
+        bucket: Option<&str>,
+        key: Option<&str>,
+        query: &crate::s3::query::Query,
+    ) -> Result<Uri, Error> {
         let mut path = String::from("/");
         let mut authority = self.authority.clone();
         if let Some(bucket) = bucket {
@@ -260,7 +272,8 @@ impl Backend {
 fn was_closed(why: &crate::body::BoxError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why.as_ref());
     while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled()) {
+        if error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled())
+        {
             return true;
         }
         cause = error.source();

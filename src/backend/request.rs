@@ -1,7 +1,7 @@
 //! A request to the store, and the border that a client's headers cross.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StoreBody;
 use crate::auth::Who;
@@ -49,7 +49,8 @@ impl StoreHeaders {
     /// and no server-side encryption, which is s3veil's part.
     pub fn for_object(client: &HeaderMap) -> Self {
         let Self(mut headers) = Self::forwarded(client);
-        let gone: Vec<HeaderName> = headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
+        let gone: Vec<HeaderName> =
+            headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
         for name in gone {
             headers.remove(name);
         }
@@ -100,11 +101,19 @@ pub struct StoreRequest {
 
 impl StoreRequest {
     /// A request without query and body.
-    pub fn new(method: Method, bucket: Option<&Bucket>, key: Option<&Key>, headers: StoreHeaders, who: &Who) -> Self {
+    pub fn new(
+        method: Method,
+        bucket: Option<&Bucket>,
+        key: Option<&Key>,
+        headers: StoreHeaders,
+        who: &Who,
+    ) -> Self {
         let signer = match who {
             Who::Anonymous => None,
             Who::Trusted => Some("default".to_owned()),
-            Who::Identity(identity) => Some(identity.store_credentials.as_deref().unwrap_or("default").to_owned()),
+            Who::Identity(identity) => {
+                Some(identity.store_credentials.as_deref().unwrap_or("default").to_owned())
+            }
         };
         Self {
             method,

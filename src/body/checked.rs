@@ -73,7 +73,9 @@ impl Checked {
             (None, trailer) => trailer.map(|algorithm| (algorithm, None)),
         };
         let mut hashers = vec![Hasher::new(Algorithm::Crc64Nvme)];
-        if let Some((algorithm, _)) = claimed.as_ref().filter(|(algorithm, _)| *algorithm != Algorithm::Crc64Nvme) {
+        if let Some((algorithm, _)) =
+            claimed.as_ref().filter(|(algorithm, _)| *algorithm != Algorithm::Crc64Nvme)
+        {
             hashers.push(Hasher::new(*algorithm));
         }
         Ok(Self {
@@ -136,7 +138,9 @@ impl Checked {
 
     /// As a body.
     pub fn into_body(self) -> ByteBody {
-        from_source(self, |mut source| async move { Ok::<_, Failed>(source.next().await?.map(|piece| (piece, source))) })
+        from_source(self, |mut source| async move {
+            Ok::<_, Failed>(source.next().await?.map(|piece| (piece, source)))
+        })
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>> {
@@ -187,10 +191,10 @@ impl Checked {
                 None => return Ok(None),
                 // Trailers of HTTP itself say nothing in S3.
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        if !data.is_empty() {
-                            return Ok(Some(data));
-                        }
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Ok(Some(data));
                     }
                 }
                 Some(Err(why)) => return Err(incomplete().caused_by(why)),
@@ -217,22 +221,26 @@ impl Checked {
 
     fn check_end(&mut self) -> Result<()> {
         // The decoder speaks first: a bad chunk signature says more than a body cut short by it.
-        let trailer = self.decoder.take().map(Decoder::finish).transpose()?.and_then(|trailers| trailers.checksum);
+        let trailer =
+            self.decoder.take().map(Decoder::finish).transpose()?.and_then(|trailers| trailers.checksum);
         if self.seen != self.length {
             return Err(incomplete());
         }
-        if let Some((context, expected)) = self.sha256.take() {
-            if !bool::from(context.finish().as_ref().ct_eq(&expected)) {
-                return Err(Error::new(
-                    Code::XAmzContentSHA256Mismatch,
-                    "The provided 'x-amz-content-sha256' header does not match what was computed.",
-                ));
-            }
+        if let Some((context, expected)) = self.sha256.take()
+            && !bool::from(context.finish().as_ref().ct_eq(&expected))
+        {
+            return Err(Error::new(
+                Code::XAmzContentSHA256Mismatch,
+                "The provided 'x-amz-content-sha256' header does not match what was computed.",
+            ));
         }
-        if let Some((hasher, expected)) = self.md5.take() {
-            if hasher.finalize().as_slice() != expected {
-                return Err(Error::new(Code::BadDigest, "The Content-MD5 you specified did not match what we received."));
-            }
+        if let Some((hasher, expected)) = self.md5.take()
+            && hasher.finalize().as_slice() != expected
+        {
+            return Err(Error::new(
+                Code::BadDigest,
+                "The Content-MD5 you specified did not match what we received.",
+            ));
         }
         let sums: Vec<Checksum> = self.hashers.drain(..).map(Hasher::finish).collect();
         let client = match self.claimed.take() {
@@ -261,7 +269,10 @@ fn compare(algorithm: Algorithm, claimed: Option<Checksum>, sums: &[Checksum]) -
 }
 
 fn incomplete() -> Error {
-    Error::new(Code::IncompleteBody, "You did not provide the number of bytes specified by the Content-Length HTTP header.")
+    Error::new(
+        Code::IncompleteBody,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header.",
+    )
 }
 
 impl Outcome {
@@ -287,6 +298,9 @@ pub struct Failed(Code);
 
 impl std::fmt::Debug for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checked").field("length", &self.length).field("seen", &self.seen).finish_non_exhaustive()
+        f.debug_struct("Checked")
+            .field("length", &self.length)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
     }
 }

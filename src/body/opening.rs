@@ -57,7 +57,10 @@ impl Opening {
 
     /// As a body.
     pub fn into_body(self) -> ByteBody {
-        from_source(self, |mut body| async move { Ok::<_, Broken>(body.next().await?.map(|piece| (piece, body))) })
+        from_source(
+            self,
+            |mut body| async move { Ok::<_, Broken>(body.next().await?.map(|piece| (piece, body))) },
+        )
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
@@ -120,10 +123,10 @@ impl Opening {
 
     async fn frame(&mut self) -> Result<Option<Bytes>, Broken> {
         while let Some(frame) = self.body.frame().await {
-            if let Ok(data) = frame.map_err(Broken::Store)?.into_data() {
-                if !data.is_empty() {
-                    return Ok(Some(data));
-                }
+            if let Ok(data) = frame.map_err(Broken::Store)?.into_data()
+                && !data.is_empty()
+            {
+                return Ok(Some(data));
             }
         }
         Ok(None)

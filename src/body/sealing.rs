@@ -34,7 +34,10 @@ impl SealedBody {
 
     /// As a body.
     pub fn into_body(self) -> ByteBody {
-        from_source(self, |mut body| async move { Ok::<_, Broken>(body.next().await?.map(|piece| (piece, body))) })
+        from_source(
+            self,
+            |mut body| async move { Ok::<_, Broken>(body.next().await?.map(|piece| (piece, body))) },
+        )
     }
 
     /// The next sealed chunk; the last one with the trailer.
@@ -100,7 +103,8 @@ fn sum_algorithm(algorithm: Algorithm) -> Option<SumAlgorithm> {
 /// The checksum that a trailer gives back: the client's, or else the CRC-64/NVME.
 pub fn checksum_of(trailer: &Trailer) -> Checksum {
     let kept = trailer.client.as_ref().and_then(|sum| {
-        let algorithm = Algorithm::all().find(|algorithm| sum_algorithm(*algorithm) == Some(sum.algorithm()))?;
+        let algorithm =
+            Algorithm::all().find(|algorithm| sum_algorithm(*algorithm) == Some(sum.algorithm()))?;
         Checksum::new(algorithm, sum.value())
     });
     kept.unwrap_or_else(|| {

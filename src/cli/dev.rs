@@ -37,11 +37,10 @@ impl Dev {
         // The embedded store logs what a client does wrong as its own error.
         let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
         log.start().map_err(anyhow::Error::msg)?;
-        std::fs::create_dir_all(&self.data).with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
+        std::fs::create_dir_all(&self.data)
+            .with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
         let keys = self.data.join("keys");
-        init_dev(&keys)
-            .await
-            .with_context(|| format!("--data: '{}'", self.data.display()))?;
+        init_dev(&keys).await.with_context(|| format!("--data: '{}'", self.data.display()))?;
         let store_secret = random_secret()?;
         let store = super::embedded::start(&self.data.join("objects"), ACCESS_KEY, &store_secret).await?;
 

@@ -18,10 +18,14 @@ use tokio::net::TcpListener;
 use crate::s3::range::RangeSpec;
 
 /// Starts the store over a directory. Only who has these credentials gets in, and they are this process's own.
-pub(super) async fn start(directory: &Path, access_key: &str, secret_key: &str) -> anyhow::Result<SocketAddr> {
+pub(super) async fn start(
+    directory: &Path,
+    access_key: &str,
+    secret_key: &str,
+) -> anyhow::Result<SocketAddr> {
     std::fs::create_dir_all(directory).with_context(|| format!("{} can't be made", directory.display()))?;
-    let store =
-        s3s_fs::FileSystem::new(directory).map_err(|why| anyhow::anyhow!("{}: {why:?}", directory.display()))?;
+    let store = s3s_fs::FileSystem::new(directory)
+        .map_err(|why| anyhow::anyhow!("{}: {why:?}", directory.display()))?;
     let mut builder = S3ServiceBuilder::new(store);
     builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
     let service = builder.build();

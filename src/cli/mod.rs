@@ -69,7 +69,8 @@ impl KeyArguments {
             None if kmss.len() == 1 => names.clone(),
             None => anyhow::bail!("there are several KMSs ({names}). Name one with --kms"),
         };
-        let kms = kmss.remove(&name).ok_or_else(|| anyhow::anyhow!("--kms: there is no '{name}', but {names}"))?;
+        let kms =
+            kmss.remove(&name).ok_or_else(|| anyhow::anyhow!("--kms: there is no '{name}', but {names}"))?;
         key::run(self.command, kms.as_ref(), &mut std::io::stdout()).await
     }
 }

@@ -28,8 +28,9 @@ impl Serve {
         let file = self.file.config.display();
         let app = App::build(config).map_err(|why| anyhow::anyhow!("{file}: {why}"))?;
         app.probe().await.map_err(|why| anyhow::anyhow!("{file}: {why}"))?;
-        let listener =
-            TcpListener::bind(listen).await.with_context(|| format!("{file}: listen: '{listen}' can't be bound"))?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("{file}: listen: '{listen}' can't be bound"))?;
         if let Some(admin) = admin {
             let listen = admin.listen;
             let listener = TcpListener::bind(listen)

@@ -19,7 +19,9 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
     match store.status() {
         status if status.is_success() => {}
         // The answer to a HEAD has no document to pass on.
-        StatusCode::NOT_FOUND => return Err(Error::new(Code::NoSuchKey, "The specified key does not exist.")),
+        StatusCode::NOT_FOUND => {
+            return Err(Error::new(Code::NoSuchKey, "The specified key does not exist."));
+        }
         _ => return Ok(head::answer(store)),
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
@@ -43,7 +45,8 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
         object_size: has("ObjectSize").then_some(sealed.length.get()),
     });
     let mut headers = HeaderMap::new();
-    for name in ["last-modified", "x-amz-version-id", "x-amz-delete-marker", "x-amz-request-id", "x-amz-id-2"] {
+    for name in ["last-modified", "x-amz-version-id", "x-amz-delete-marker", "x-amz-request-id", "x-amz-id-2"]
+    {
         if let Some(value) = stored.get(name) {
             headers.insert(name, value.clone());
         }

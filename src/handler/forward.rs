@@ -11,9 +11,14 @@ use http_body::Body as _;
 
 pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body: ByteBody) -> Result<Answer> {
     let payload = call.take_payload();
-    let mut request =
-        StoreRequest::new(call.method().clone(), call.bucket(), call.key(), StoreHeaders::forwarded(call.headers()), call.who())
-            .query(query(&call));
+    let mut request = StoreRequest::new(
+        call.method().clone(),
+        call.bucket(),
+        call.key(),
+        StoreHeaders::forwarded(call.headers()),
+        call.who(),
+    )
+    .query(query(&call));
     let mut outcome = None;
     // A request with no length and no body is as good as an empty one; one with a body must say how long it is.
     if payload.length.is_some_and(|length| length > 0) || !body.is_end_stream() {

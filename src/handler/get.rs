@@ -36,7 +36,9 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
     let store = rooms.backend.send(request(call, Method::GET, guess)).await?;
     match store.status() {
         status if status.is_success() => {}
-        StatusCode::RANGE_NOT_SATISFIABLE if guess.is_some() => return past_the_end(rooms, call, read, wish).await,
+        StatusCode::RANGE_NOT_SATISFIABLE if guess.is_some() => {
+            return past_the_end(rooms, call, read, wish).await;
+        }
         _ => return Ok(forward::answer(store)),
     }
     if let Some(sealed) = open::envelope(rooms, call, store.headers()).await? {
@@ -60,7 +62,8 @@ pub(super) fn request(call: &Call, method: Method, range: Option<RangeSpec>) -> 
             headers.remove(header::IF_RANGE);
         }
     }
-    StoreRequest::new(method, call.bucket(), call.key(), headers, call.who()).query(call.query().pick(&PARAMETERS))
+    StoreRequest::new(method, call.bucket(), call.key(), headers, call.who())
+        .query(call.query().pick(&PARAMETERS))
 }
 
 /// Another range of the very object that was met.
@@ -139,13 +142,19 @@ pub(super) fn wants_checksum(client: &HeaderMap) -> bool {
 }
 
 /// The checksum that the trailer holds, by a request of its own.
-pub(super) async fn trailer_sum(rooms: &Rooms, call: &Call, met: &HeaderMap, sealed: &Sealed) -> Result<Checksum> {
+pub(super) async fn trailer_sum(
+    rooms: &Rooms,
+    call: &Call,
+    met: &HeaderMap,
+    sealed: &Sealed,
+) -> Result<Checksum> {
     let wanted = SealedRange::trailer(sealed.length);
     let store = again(rooms, call, met, RangeSpec::FromTo(wanted.start(), wanted.end() - 1)).await?;
     if open::received(store.headers())?.0 != wanted {
         return Err(seal::Error::Tampered.into());
     }
-    let (bytes, _) = body::peek(store.into_body(), wanted.len() as usize).await.map_err(body::Broken::Store)?;
+    let (bytes, _) =
+        body::peek(store.into_body(), wanted.len() as usize).await.map_err(body::Broken::Store)?;
     Ok(body::checksum_of(&sealed.opened.open_trailer(&bytes)?))
 }
 
@@ -159,7 +168,9 @@ async fn past_the_end(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Res
     if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
         wish.resolve(sealed.length)?;
         // It fits now, so it was another object before.
-        return Err(Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.").retry_after(1));
+        return Err(
+            Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.").retry_after(1)
+        );
     }
     plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
 }
@@ -180,7 +191,13 @@ async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
 }
 
 /// A range of a plain object where a sealed one was expected. Its first bytes are looked at beside it.
-async fn plain_range(rooms: &Rooms, call: &Call, wish: Wish, met: &HeaderMap, leave: Forward) -> Result<Answer> {
+async fn plain_range(
+    rooms: &Rooms,
+    call: &Call,
+    wish: Wish,
+    met: &HeaderMap,
+    leave: Forward,
+) -> Result<Answer> {
     let Some(range) = wish.plain() else {
         return Err(Error::new(Code::InternalError, "A whole read was answered by a range."));
     };

@@ -186,7 +186,9 @@ impl Look {
         }
         let size = claimed_length(store.headers());
         // The look may have met a newer object than the listing; then it says nothing of this ETag.
-        if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed) == Some(trimmed(seen.3.as_bytes())) {
+        if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
+            == Some(trimmed(seen.3.as_bytes()))
+        {
             self.rooms.sizes.0.insert(seen, size);
         }
         Ok(size)

@@ -40,7 +40,12 @@ pub struct Rooms {
 pub use list::Sizes;
 
 /// Runs a call that has leave.
-pub async fn run(rooms: &std::sync::Arc<Rooms>, call: Call, permit: Permit, body: ByteBody) -> Result<Answer> {
+pub async fn run(
+    rooms: &std::sync::Arc<Rooms>,
+    call: Call,
+    permit: Permit,
+    body: ByteBody,
+) -> Result<Answer> {
     match permit {
         Permit::Write(write) => put::put_object(rooms, call, write, body).await,
         Permit::Read(read) => match call.operation() {

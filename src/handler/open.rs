@@ -36,7 +36,10 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
     let header = envelope.header();
     let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
     let version = header.ek_version.as_deref();
-    let dek = rooms.keys.for_read(&header.kms, &ek, version, &WrappedDek::new(header.wrapped_dek.clone()), bucket).await?;
+    let dek = rooms
+        .keys
+        .for_read(&header.kms, &ek, version, &WrappedDek::new(header.wrapped_dek.clone()), bucket)
+        .await?;
     let opened = envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?;
     let (received, total) = received(stored)?;
     match opened.layout(total)? {

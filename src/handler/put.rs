@@ -16,14 +16,21 @@ use crate::seal::{Envelope, Header, Layout, Place, PlainLen, Sse};
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
 const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
-pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body: ByteBody) -> Result<Answer> {
+pub(super) async fn put_object(
+    rooms: &Rooms,
+    mut call: Call,
+    write: Write,
+    body: ByteBody,
+) -> Result<Answer> {
     let payload = call.take_payload();
     let (bucket, key) = call.object()?;
     let sse = requested_sse(call.headers(), write.ek().ek.as_str())?;
     let checked = Checked::new(body, payload, rooms.client_idle)?;
     let length = PlainLen::new(checked.length())
         .filter(|length| length.sealed().get() <= MAX_PUT)
-        .ok_or_else(|| Error::new(Code::EntityTooLarge, "Your proposed upload exceeds the maximum allowed size, 5 GiB."))?;
+        .ok_or_else(|| {
+            Error::new(Code::EntityTooLarge, "Your proposed upload exceeds the maximum allowed size, 5 GiB.")
+        })?;
 
     let ek = write.ek();
     let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, length.get()).await?;
@@ -57,7 +64,10 @@ pub(super) async fn put_object(rooms: &Rooms, mut call: Call, write: Write, body
         return Ok(super::forward::answer(store));
     }
     let sums = outcome.sums().ok_or_else(|| {
-        Error::new(Code::ServiceUnavailable, "The store answered before it had the whole object. Please try again.")
+        Error::new(
+            Code::ServiceUnavailable,
+            "The store answered before it had the whole object. Please try again.",
+        )
     })?;
     let mut headers = response::for_sealed(store.headers(), sse, ek.ek.as_str());
     response::add_checksum(&mut headers, sums.client.as_ref().unwrap_or(&sums.crc64));
@@ -71,7 +81,9 @@ fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let refuse = |message: String| Err(Error::new(Code::NotImplemented, message));
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
-        return refuse("SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.".into());
+        return refuse(
+            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.".into(),
+        );
     }
     if value("x-amz-server-side-encryption-context").is_some() {
         return refuse("An encryption context of the client is not served yet. Remove the header.".into());
@@ -79,7 +91,9 @@ fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
     if let Some(wanted) = value("x-amz-server-side-encryption-aws-kms-key-id") {
         let name = wanted.strip_prefix("arn:aws:kms:").unwrap_or(wanted);
         if name != ek {
-            return refuse(format!("A key of the client's choice is not served yet. This place is sealed by '{ek}'."));
+            return refuse(format!(
+                "A key of the client's choice is not served yet. This place is sealed by '{ek}'."
+            ));
         }
     }
     match value("x-amz-server-side-encryption") {

@@ -25,7 +25,9 @@ impl Wish {
     /// Errors: InvalidRequest for both at once, InvalidArgument for a number that is none.
     pub(super) fn of(call: &Call) -> Result<Self> {
         let range = call.headers().get(header::RANGE).and_then(RangeSpec::parse);
-        let Some(number) = call.query().get("partNumber") else { return Ok(range.map_or(Self::Whole, Self::Range)) };
+        let Some(number) = call.query().get("partNumber") else {
+            return Ok(range.map_or(Self::Whole, Self::Range));
+        };
         if call.headers().contains_key(header::RANGE) {
             return Err(Error::new(
                 Code::InvalidRequest,
@@ -34,7 +36,10 @@ impl Wish {
         }
         match number.parse() {
             Ok(number @ 1..=10_000) => Ok(Self::Part(number)),
-            _ => Err(Error::new(Code::InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive.")),
+            _ => Err(Error::new(
+                Code::InvalidArgument,
+                "Part number must be an integer between 1 and 10000, inclusive.",
+            )),
         }
     }
 
@@ -88,7 +93,9 @@ impl Wish {
     pub(super) fn resolve(self, total: PlainLen) -> Result<PlainRange> {
         match self {
             Self::Whole | Self::Part(1) => Ok(PlainRange::whole(total)),
-            Self::Part(_) => Err(Error::new(Code::InvalidPartNumber, "The requested partnumber is not satisfiable.")),
+            Self::Part(_) => {
+                Err(Error::new(Code::InvalidPartNumber, "The requested partnumber is not satisfiable."))
+            }
             Self::Range(spec) => spec
                 .resolve(total.get())
                 .and_then(|(start, end)| PlainAsk::Between { start, end }.resolve(total))

@@ -61,7 +61,9 @@ pub enum ConfigError {
     #[error("the keystore's master key cannot be loaded")]
     Secret(#[from] SecretError),
     /// The master key is not a key.
-    #[error("the keystore's master key must be 32 bytes, as base64 or as 64 hex digits; make one with `openssl rand -base64 32`")]
+    #[error(
+        "the keystore's master key must be 32 bytes, as base64 or as 64 hex digits; make one with `openssl rand -base64 32`"
+    )]
     MasterKey,
     /// A path that others than its owner can read or change.
     #[error("{path} is open to others (mode {mode:o}); run `chmod {remedy} {path}`", path = path.display())]

@@ -98,7 +98,11 @@ struct ReadId {
 
 impl ReadId {
     fn new(asked: WriteId, version: Option<&str>, wrapped: &WrappedDek) -> Self {
-        Self { asked, version: version.map(str::to_owned), wrapped: Sha256::digest(wrapped.as_bytes()).into() }
+        Self {
+            asked,
+            version: version.map(str::to_owned),
+            wrapped: Sha256::digest(wrapped.as_bytes()).into(),
+        }
     }
 }
 
@@ -128,10 +132,20 @@ impl Keys {
     /// A DEK for an object of `bytes` plaintext bytes.
     ///
     /// Errors: the KMS's.
-    pub async fn for_write(&self, kms: &str, ek: &EkName, bucket: &Bucket, bytes: u64) -> Result<Arc<WriteKey>, Error> {
+    pub async fn for_write(
+        &self,
+        kms: &str,
+        ek: &EkName,
+        bucket: &Bucket,
+        bytes: u64,
+    ) -> Result<Arc<WriteKey>, Error> {
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
         loop {
-            let key = self.writes.try_get_with(id.clone(), self.generate(&id)).await.map_err(Arc::unwrap_or_clone)?;
+            let key = self
+                .writes
+                .try_get_with(id.clone(), self.generate(&id))
+                .await
+                .map_err(Arc::unwrap_or_clone)?;
             if key.take(bytes, self.max_objects, self.max_bytes) {
                 return Ok(key);
             }
@@ -175,7 +189,8 @@ impl Keys {
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket };
         let context = Context::of_bucket(&id.bucket);
         let made = self.call(&id, |kms| kms.generate(ek, &context)).await?;
-        let again = self.call(&id, |kms| kms.unwrap(ek, made.version.as_deref(), &made.wrapped, &context)).await?;
+        let again =
+            self.call(&id, |kms| kms.unwrap(ek, made.version.as_deref(), &made.wrapped, &context)).await?;
         match made.dek.is_same(&again) {
             true => Ok(()),
             false => Err(Error::Malformed("the KMS unwraps another key than it wrapped".into())),

@@ -17,7 +17,9 @@ pub struct EkName(String);
 
 /// The text is not a name for an EK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a key name: 1 to 80 letters, digits, '-' or '_', neither first nor last a '-', and not '_' alone")]
+#[error(
+    "not a key name: 1 to 80 letters, digits, '-' or '_', neither first nor last a '-', and not '_' alone"
+)]
 pub struct InvalidName;
 
 impl EkName {
@@ -72,7 +74,8 @@ mod tests {
         for good in ["a", "my-key", "_a", "a_", "__", "0", "A-b_C", &"x".repeat(80)] {
             assert_eq!(EkName::parse(good).map(String::from).as_deref(), Ok(good));
         }
-        for bad in ["", "_", "-", "-a", "a-", "a.b", "a/b", "..", "a b", "é", "a\0", "a\n", &"x".repeat(81)] {
+        for bad in ["", "_", "-", "-a", "a-", "a.b", "a/b", "..", "a b", "é", "a\0", "a\n", &"x".repeat(81)]
+        {
             assert_eq!(EkName::parse(bad), Err(InvalidName), "{bad:?}");
         }
     }

@@ -64,7 +64,8 @@ impl Log {
         };
         let headers = answer.headers_mut();
         if !headers.contains_key("x-amz-request-id") {
-            headers.insert("x-amz-request-id", HeaderValue::from_str(&self.id).expect("hex is a header value"));
+            headers
+                .insert("x-amz-request-id", HeaderValue::from_str(&self.id).expect("hex is a header value"));
         }
         answer
     }
@@ -88,14 +89,17 @@ impl Log {
         self.metrics.end(self.operation, status, error.map(Error::blame), took);
         let micros = took.as_micros() as u64;
         let identity = self.identity.as_deref().unwrap_or("-");
-        let (id, method, path, operation, status) = (&self.id, &self.method, &self.path, self.operation, status.as_u16());
+        let (id, method, path, operation, status) =
+            (&self.id, &self.method, &self.path, self.operation, status.as_u16());
         let Some(error) = error else {
             tracing::info!(target: "access", id, %method, path, operation, identity, status, micros);
             return;
         };
         let why = chain(error);
         match error.blame() {
-            Blame::Client => tracing::info!(target: "access", id, %method, path, operation, identity, status, micros, why),
+            Blame::Client => {
+                tracing::info!(target: "access", id, %method, path, operation, identity, status, micros, why)
+            }
             Blame::Kms | Blame::Store => {
                 tracing::warn!(target: "access", id, %method, path, operation, identity, status, micros, why);
             }

@@ -166,7 +166,9 @@ impl Policy {
                 Ok(Permit::Read(Read { sealed: false, plaintext: Plaintext::Read, forward }))
             }
             (DeleteObject | ObjectResource(_), _) => Ok(Permit::Forward(forward)),
-            (CopyObject | UploadPartCopy, Effect::Passthrough) => self.copy_source(call).map(|()| Permit::Forward(forward)),
+            (CopyObject | UploadPartCopy, Effect::Passthrough) => {
+                self.copy_source(call).map(|()| Permit::Forward(forward))
+            }
             (CreateSession, _) => Err(unsupported(call.operation())),
             (_, Effect::Passthrough) => Ok(Permit::Forward(forward)),
             (operation, Effect::Seal(..)) => Err(unsupported(operation)),
@@ -207,7 +209,10 @@ impl Policy {
 fn reserved() -> Error {
     Error::new(
         Code::AccessDenied,
-        format!("Keys that begin with '{}' are s3veil's own. Use another key.", crate::s3::address::RESERVED_PREFIX),
+        format!(
+            "Keys that begin with '{}' are s3veil's own. Use another key.",
+            crate::s3::address::RESERVED_PREFIX
+        ),
     )
 }
 

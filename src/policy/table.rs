@@ -88,7 +88,9 @@ impl Table {
     /// Errors: a message that names the rule, the key, its value and the remedy.
     pub fn build(configs: Vec<RuleConfig>, kms_names: &[String]) -> Result<Self, String> {
         if configs.is_empty() {
-            return Err("policy: no [[policy]] rule. Add one, for instance bucket = \"*\", ek = \"NAME\"".into());
+            return Err(
+                "policy: no [[policy]] rule. Add one, for instance bucket = \"*\", ek = \"NAME\"".into()
+            );
         }
         let mut rules = Vec::new();
         for (index, config) in configs.into_iter().enumerate() {
@@ -109,10 +111,10 @@ impl Table {
     pub fn eks(&self) -> Vec<EkRef> {
         let mut eks: Vec<EkRef> = Vec::new();
         for rule in &self.rules {
-            if let Effect::Seal(ek, _) = &rule.effect {
-                if !eks.contains(ek) {
-                    eks.push(ek.clone());
-                }
+            if let Effect::Seal(ek, _) = &rule.effect
+                && !eks.contains(ek)
+            {
+                eks.push(ek.clone());
             }
         }
         eks
@@ -120,7 +122,8 @@ impl Table {
 
     /// The rule for one object. No rule: nothing is allowed.
     pub(super) fn object(&self, bucket: &Bucket, key: &Key) -> &Effect {
-        let matches = |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.as_str().starts_with(&rule.prefix);
+        let matches =
+            |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.as_str().starts_with(&rule.prefix);
         self.rules.iter().find(matches).map_or(&Effect::Deny, |rule| &rule.effect)
     }
 
@@ -147,7 +150,9 @@ impl Rule {
             Mode::Seal => Effect::Seal(ek_ref(config.ek, config.kms, kms_names)?, config.plaintext),
             mode if config.ek.is_some() || config.kms.is_some() => {
                 let mode = if mode == Mode::Deny { "deny" } else { "passthrough" };
-                return Err(format!("ek: goes with mode = \"seal\" only, and the mode is \"{mode}\". Remove one"));
+                return Err(format!(
+                    "ek: goes with mode = \"seal\" only, and the mode is \"{mode}\". Remove one"
+                ));
             }
             Mode::Passthrough => Effect::Passthrough,
             Mode::Deny => Effect::Deny,
@@ -162,7 +167,10 @@ fn ek_ref(ek: Option<String>, kms: Option<String>, kms_names: &[String]) -> Resu
     let kms = match (kms, kms_names) {
         (Some(kms), names) if names.contains(&kms) => kms,
         (Some(kms), names) => {
-            return Err(format!("kms: '{kms}' is not configured; there is {}. Correct the name", names.join(", ")));
+            return Err(format!(
+                "kms: '{kms}' is not configured; there is {}. Correct the name",
+                names.join(", ")
+            ));
         }
         (None, [only]) => only.clone(),
         (None, names) => {
@@ -180,7 +188,9 @@ impl Pattern {
     fn parse(text: &str) -> Result<Self, String> {
         let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*'));
         if text.is_empty() || !clean {
-            return Err(format!("bucket: '{text}' is not a bucket name or pattern. Use letters, digits, '.-_' and '*'"));
+            return Err(format!(
+                "bucket: '{text}' is not a bucket name or pattern. Use letters, digits, '.-_' and '*'"
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -273,7 +283,10 @@ mod tests {
             (&["bucket = 'a'"], "policy[0].ek: missing"),
             (&["bucket = 'a b'\nek = 'e'"], "policy[0].bucket: 'a b'"),
             (&["bucket = 'a'\nek = 'a b'"], "policy[0].ek: 'a b'"),
-            (&["bucket = 'a'\nek = 'e'\nkms = 'other'"], "policy[0].kms: 'other' is not configured; there is local"),
+            (
+                &["bucket = 'a'\nek = 'e'\nkms = 'other'"],
+                "policy[0].kms: 'other' is not configured; there is local",
+            ),
             (&["bucket = 'a'\nek = 'e'\nmode = 'deny'"], "policy[0].ek: goes with mode = \"seal\" only"),
             (&["bucket = 'a'\nek = 'e'", "bucket = 'a'\nek = 'f'"], "policy[1]: a second rule"),
         ] {

@@ -55,7 +55,8 @@ impl Algorithm {
     }
 
     fn form(self) -> (&'static str, &'static str, usize) {
-        let (_, header, element, len) = FORMS.iter().find(|form| form.0 == self).expect("the table has every algorithm");
+        let (_, header, element, len) =
+            FORMS.iter().find(|form| form.0 == self).expect("the table has every algorithm");
         (header, element, *len)
     }
 

@@ -20,5 +20,8 @@ pub fn source(headers: &HeaderMap) -> Result<(Bucket, Key)> {
 }
 
 fn invalid() -> Error {
-    Error::new(Code::InvalidArgument, "x-amz-copy-source must be BUCKET/KEY, URL-encoded, with an optional ?versionId=.")
+    Error::new(
+        Code::InvalidArgument,
+        "x-amz-copy-source must be BUCKET/KEY, URL-encoded, with an optional ?versionId=.",
+    )
 }

@@ -81,7 +81,8 @@ impl ContentRange {
     /// As a `Content-Range` header.
     pub fn to_header(self) -> HeaderValue {
         let last = self.end.saturating_sub(1);
-        HeaderValue::from_str(&format!("bytes {}-{last}/{}", self.start, self.total)).expect("digits are a header value")
+        HeaderValue::from_str(&format!("bytes {}-{last}/{}", self.start, self.total))
+            .expect("digits are a header value")
     }
 
     /// The header of an answer with status 416.
@@ -107,8 +108,17 @@ mod tests {
         assert_eq!(parse("bytes=5-"), Some(RangeSpec::From(5)));
         assert_eq!(parse("bytes=-5"), Some(RangeSpec::Suffix(5)));
         assert_eq!(parse("bytes=0-99999999999999999999999"), Some(RangeSpec::FromTo(0, u64::MAX)));
-        for ignored in ["bytes=5-2", "bytes=0-1,3-4", "bytes=-", "bytes=a-b", "bytes=+1-2", "items=0-1", "bytes", "", "bytes=1"]
-        {
+        for ignored in [
+            "bytes=5-2",
+            "bytes=0-1,3-4",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "items=0-1",
+            "bytes",
+            "",
+            "bytes=1",
+        ] {
             assert_eq!(parse(ignored), None, "{ignored}");
         }
     }

@@ -168,7 +168,13 @@ impl Splitter {
         Ok(out)
     }
 
-    fn start(&mut self, kind: Option<Kind>, field: Option<Field>, tag: &Range<usize>, out: &mut Vec<Segment>) {
+    fn start(
+        &mut self,
+        kind: Option<Kind>,
+        field: Option<Field>,
+        tag: &Range<usize>,
+        out: &mut Vec<Segment>,
+    ) {
         match (&mut self.entry, kind, self.depth) {
             // Entries are children of the document's element.
             (None, Some(kind), 2) => {
@@ -181,7 +187,8 @@ impl Splitter {
     }
 
     fn end(&mut self, tag: &Range<usize>, out: &mut Vec<Segment>) -> Result<()> {
-        self.depth = self.depth.checked_sub(1).ok_or_else(|| unreadable("an element ends that did not begin"))?;
+        self.depth =
+            self.depth.checked_sub(1).ok_or_else(|| unreadable("an element ends that did not begin"))?;
         match (&mut self.entry, self.depth) {
             (Some(open), 2) => {
                 if let Some((field, start)) = open.field.take() {
@@ -227,7 +234,8 @@ impl Open {
             key = decode_form(&key).map_err(|_| unreadable("a key is not URL-encoded UTF-8"))?;
         }
         let size = text(Field::Size)?;
-        let span = self.spans.iter().find(|(name, _)| *name == Field::Size).map_or(0..0, |(_, span)| span.clone());
+        let span =
+            self.spans.iter().find(|(name, _)| *name == Field::Size).map_or(0..0, |(_, span)| span.clone());
         Ok(Entry {
             kind: self.kind,
             key,
@@ -247,7 +255,8 @@ fn next_tag(buffer: &[u8], from: usize) -> Result<Option<(Tag<'_>, Range<usize>)
     // Comment, CDATA and declaration end in their own ways; wait until it is clear which it is.
     for (open, close) in [(&b"<!--"[..], &b"-->"[..]), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")] {
         if rest.starts_with(open) {
-            let end = memmem::find(&rest[open.len()..], close).map(|at| start + open.len() + at + close.len());
+            let end =
+                memmem::find(&rest[open.len()..], close).map(|at| start + open.len() + at + close.len());
             return Ok(end.map(|end| (Tag::Other, start..end)));
         }
         if open.starts_with(rest) {
@@ -372,7 +381,9 @@ mod tests {
     #[test]
     fn only_the_digits_change() {
         let out = rewrite(&[LISTING.as_bytes()], Encoding::None, |entry| entry.with_size(7)).unwrap();
-        let expected = LISTING.replace("<Size>96</Size>", "<Size>7</Size>").replace("<Size> 112 </Size>", "<Size>7</Size>");
+        let expected = LISTING
+            .replace("<Size>96</Size>", "<Size>7</Size>")
+            .replace("<Size> 112 </Size>", "<Size>7</Size>");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -177,7 +177,10 @@ mod tests {
             storage_class: None,
             object_size: Some(9),
         });
-        assert!(xml.contains("<ETag>e&amp;</ETag><Checksum><ChecksumCRC32>y/Q5Jg==</ChecksumCRC32>"), "{xml}");
+        assert!(
+            xml.contains("<ETag>e&amp;</ETag><Checksum><ChecksumCRC32>y/Q5Jg==</ChecksumCRC32>"),
+            "{xml}"
+        );
         assert!(xml.ends_with("<ObjectSize>9</ObjectSize></GetObjectAttributesResponse>"), "{xml}");
     }
 }

@@ -52,14 +52,24 @@ pub fn full(bytes: impl Into<Bytes>) -> AnyBody {
 }
 
 /// Signs the head of a request. The path as it goes over the wire.
-pub fn signed(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], hash: BodyHash) -> Request<()> {
-    let mut request = Request::builder().method(method).uri(format!("http://{to}{path}")).header("host", to.to_string());
+pub fn signed(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    hash: BodyHash,
+) -> Request<()> {
+    let mut request =
+        Request::builder().method(method).uri(format!("http://{to}{path}")).header("host", to.to_string());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let (mut parts, ()) = request.body(()).unwrap().into_parts();
-    let credentials =
-        Credentials { access_key: Secret::new(ACCESS_KEY), secret_key: Secret::new(SECRET_KEY), session_token: None };
+    let credentials = Credentials {
+        access_key: Secret::new(ACCESS_KEY),
+        secret_key: Secret::new(SECRET_KEY),
+        session_token: None,
+    };
     sign_request(&mut parts, hash, &credentials, ("us-east-1", "s3"), SystemTime::now()).unwrap();
     let path = parts.uri.path_and_query().unwrap().clone();
     parts.uri = path.into();

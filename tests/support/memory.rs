@@ -165,17 +165,28 @@ async fn put(state: &State, path: &str, headers: &HeaderMap, body: Incoming) -> 
     }
     let old = state.objects.lock().unwrap().get(path).map(|object| object.headers.clone());
     let exists = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") && old.is_some();
-    let other = headers.get(header::IF_MATCH).is_some_and(|want| old.as_ref().and_then(|old| old.get(header::ETAG)) != Some(want));
+    let other = headers
+        .get(header::IF_MATCH)
+        .is_some_and(|want| old.as_ref().and_then(|old| old.get(header::ETAG)) != Some(want));
     if exists || other {
         return error(412, "PreconditionFailed");
     }
     let kept = |name: &HeaderName| {
         name.as_str().starts_with("x-amz-meta-")
-            || ["content-type", "cache-control", "content-disposition", "content-encoding", "x-amz-storage-class"]
-                .contains(&name.as_str())
+            || [
+                "content-type",
+                "cache-control",
+                "content-disposition",
+                "content-encoding",
+                "x-amz-storage-class",
+            ]
+            .contains(&name.as_str())
     };
-    let mut stored: HeaderMap =
-        headers.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut stored: HeaderMap = headers
+        .iter()
+        .filter(|(name, _)| kept(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let etag = format!("\"{}\"", hex::encode(Md5::digest(&body)));
     stored.insert(header::ETAG, etag.parse().unwrap());
     stored.insert(header::LAST_MODIFIED, HeaderValue::from_static("Mon, 23 Nov 2026 00:00:00 GMT"));
@@ -207,7 +218,9 @@ fn unframe(mut wire: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 fn get(state: &State, path: &str, headers: &HeaderMap, with_body: bool) -> Response<Body> {
-    let Some(object) = state.objects.lock().unwrap().get(path).cloned() else { return error(404, "NoSuchKey") };
+    let Some(object) = state.objects.lock().unwrap().get(path).cloned() else {
+        return error(404, "NoSuchKey");
+    };
     let etag = object.headers.get(header::ETAG);
     let condition = |name: HeaderName| headers.get(name).map(|want| Some(want) == etag || want == "*");
     if condition(header::IF_MATCH) == Some(false) {
@@ -240,10 +253,13 @@ fn list(state: &State, bucket: &str, query: &str) -> Bytes {
     for (path, object) in state.objects.lock().unwrap().iter() {
         let Some(key) = path.strip_prefix(&format!("{}/", bucket.trim_end_matches('/'))) else { continue };
         if key.starts_with(prefix) {
-            let etag = object.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+            let etag =
+                object.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
             let key = quick_xml::escape::escape(key);
             let size = object.body.len();
-            xml.push_str(&format!("<Contents><Key>{key}</Key><ETag>{etag}</ETag><Size>{size}</Size></Contents>"));
+            xml.push_str(&format!(
+                "<Contents><Key>{key}</Key><ETag>{etag}</ETag><Size>{size}</Size></Contents>"
+            ));
         }
     }
     xml.push_str("</ListBucketResult>");
@@ -273,5 +289,8 @@ fn answer(status: u16, body: Bytes) -> Response<Body> {
 }
 
 fn error(status: u16, code: &str) -> Response<Body> {
-    answer(status, format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>").into())
+    answer(
+        status,
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>").into(),
+    )
 }

@@ -56,11 +56,18 @@ pub(super) struct KeyFile {
 
 impl KeyFile {
     /// Seals a secret with its name, state and time of creation (to the second).
-    pub(super) fn seal(name: &EkName, state: State, created: OffsetDateTime, secret: &[u8], master: &MasterKey) -> Self {
+    pub(super) fn seal(
+        name: &EkName,
+        state: State,
+        created: OffsetDateTime,
+        secret: &[u8],
+        master: &MasterKey,
+    ) -> Self {
         let nonce = random::<NONCE_LEN>();
         let mut file = Self { version: 1, name: name.clone(), state, created, sealed: String::new() };
         let payload = Payload { msg: secret, aad: &file.aad() };
-        let sealed = master.cipher().encrypt(&(*nonce).into(), payload).expect("a secret is far below GCM's limit");
+        let sealed =
+            master.cipher().encrypt(&(*nonce).into(), payload).expect("a secret is far below GCM's limit");
         file.sealed = BASE64_STANDARD.encode([nonce.as_slice(), &sealed].concat());
         file
     }

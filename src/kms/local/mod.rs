@@ -92,7 +92,10 @@ impl Keystore {
     fn prepare(&self) -> Result<(), ConfigError> {
         make_directory(&self.directory)?;
         rights::owner_only(&self.directory)?;
-        for name in self.names().map_err(|why| ConfigError::Path { path: self.directory.clone(), problem: why.to_string() })? {
+        for name in self
+            .names()
+            .map_err(|why| ConfigError::Path { path: self.directory.clone(), problem: why.to_string() })?
+        {
             rights::owner_only(&self.path(&name))?;
         }
         Ok(())
@@ -117,7 +120,10 @@ impl Keystore {
         let file = self.read(name)?;
         let secret = file.open(&self.master).ok_or_else(|| {
             let path = self.path(name);
-            Error::Malformed(format!("{}: it was changed, or sealed under another master key", path.display()))
+            Error::Malformed(format!(
+                "{}: it was changed, or sealed under another master key",
+                path.display()
+            ))
         })?;
         Ok((file, secret))
     }
@@ -162,11 +168,10 @@ impl Keystore {
 }
 
 fn make_directory(directory: &Path) -> Result<(), ConfigError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|why| ConfigError::Path { path: directory.to_owned(), problem: format!("can't be made: {why}") })
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|why| ConfigError::Path {
+        path: directory.to_owned(),
+        problem: format!("can't be made: {why}"),
+    })
 }
 
 /// Writes a file that must not be there yet. It appears whole or not at all: written beside, then linked.
@@ -217,7 +222,10 @@ fn path_error(path: &Path, why: &io::Error) -> ConfigError {
 struct Shared(Arc<Keystore>);
 
 impl Shared {
-    fn run<T: Send + 'static>(&self, job: impl FnOnce(&Keystore) -> Result<T, Error> + Send + 'static) -> Answer<'_, T> {
+    fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Keystore) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<'_, T> {
         let store = self.0.clone();
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || job(&store)).await;

@@ -7,8 +7,10 @@ use crate::kms::ConfigError;
 
 /// Refuses a file or directory that its group or others have any right to.
 pub(super) fn owner_only(path: &Path) -> Result<(), ConfigError> {
-    let data = std::fs::metadata(path)
-        .map_err(|why| ConfigError::Path { path: path.to_owned(), problem: format!("can't be read: {why}") })?;
+    let data = std::fs::metadata(path).map_err(|why| ConfigError::Path {
+        path: path.to_owned(),
+        problem: format!("can't be read: {why}"),
+    })?;
     let mode = data.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(());

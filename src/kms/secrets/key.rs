@@ -72,14 +72,16 @@ impl SecretKey {
     }
 
     fn aes(&self, iv: &[u8; IV_LEN]) -> Aes256Gcm {
-        let mut prf = Hmac::<Sha256>::new_from_slice(self.bytes.as_slice()).expect("HMAC takes a key of any length");
+        let mut prf =
+            Hmac::<Sha256>::new_from_slice(self.bytes.as_slice()).expect("HMAC takes a key of any length");
         prf.update(iv);
         let derived = Zeroizing::new(<[u8; 32]>::from(prf.finalize().into_bytes()));
         Aes256Gcm::new((&*derived).into())
     }
 
     fn chacha(&self, iv: &[u8; IV_LEN]) -> ChaCha20Poly1305 {
-        let derived = Zeroizing::new(<[u8; 32]>::from(chacha20::hchacha::<R20>((&*self.bytes).into(), iv.into())));
+        let derived =
+            Zeroizing::new(<[u8; 32]>::from(chacha20::hchacha::<R20>((&*self.bytes).into(), iv.into())));
         ChaCha20Poly1305::new((&*derived).into())
     }
 }

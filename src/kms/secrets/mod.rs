@@ -88,7 +88,8 @@ impl Kms for SecretKms {
     ) -> Answer<'a, Dek> {
         Box::pin(async move {
             let key = self.load(ek).await?;
-            let not_ours = || Error::Malformed(format!("a DEK that is not wrapped by key '{ek}' for this context"));
+            let not_ours =
+                || Error::Malformed(format!("a DEK that is not wrapped by key '{ek}' for this context"));
             if version.is_some() {
                 return Err(not_ours());
             }

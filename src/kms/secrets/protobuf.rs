@@ -133,7 +133,10 @@ mod tests {
     #[test]
     fn the_guide() {
         assert_eq!(*Writer::default().varint(1, 150).finish(), hex::decode("089601").unwrap());
-        assert_eq!(*Writer::default().bytes(2, b"testing").finish(), hex::decode("120774657374696e67").unwrap());
+        assert_eq!(
+            *Writer::default().bytes(2, b"testing").finish(),
+            hex::decode("120774657374696e67").unwrap()
+        );
         let nested = Writer::default().message(3, Writer::default().varint(1, 150)).finish();
         assert_eq!(*nested, hex::decode("1a03089601").unwrap());
         assert_eq!(Reader::new(&nested).field(3), Ok(Some(Value::Bytes(&[0x08, 0x96, 0x01]))));
@@ -149,7 +152,14 @@ mod tests {
 
     #[test]
     fn broken() {
-        for message in [&[0x08][..], &[0x80; 11], &[0x0a, 5, 1], &[0x0b], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f], &[0x31, 0]] {
+        for message in [
+            &[0x08][..],
+            &[0x80; 11],
+            &[0x0a, 5, 1],
+            &[0x0b],
+            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
+            &[0x31, 0],
+        ] {
             assert_eq!(Reader::new(message).field(1), Err(BROKEN), "{message:?}");
         }
     }
