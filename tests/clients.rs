@@ -106,11 +106,16 @@ impl Setup {
         fs::write(directory.path().join("proxy.toml"), config).unwrap();
         let file = path("proxy.toml");
         for ek in ["main", "other"] {
-            let done = Command::new(env!("CARGO_BIN_EXE_s3veil")).args(["key", "--config", &file, "create", ek]).output();
+            let done = Command::new(env!("CARGO_BIN_EXE_s3veil"))
+                .args(["key", "--config", &file, "create", ek])
+                .output();
             let done = done.unwrap();
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         }
-        let check = Command::new(env!("CARGO_BIN_EXE_s3veil")).args(["config", "check", "--config", &file]).output().unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_s3veil"))
+            .args(["config", "check", "--config", &file])
+            .output()
+            .unwrap();
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
         let log = directory.path().join("log");
         let proxy = guarded(&["serve", "--config", &file], &File::create(&log).unwrap());
@@ -194,7 +199,9 @@ tests! {
 /// README's first command: a store and a keystore of its own, and both survive a restart.
 #[test]
 fn dev_keeps_data_and_keys() {
-    let Ok(aws) = servers::tool("aws") else { return servers::skip("the AWS CLI is not installed; run tests/setup") };
+    let Ok(aws) = servers::tool("aws") else {
+        return servers::skip("the AWS CLI is not installed; run tests/setup");
+    };
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("data");
     let log = directory.path().join("log");
@@ -203,14 +210,21 @@ fn dev_keeps_data_and_keys() {
     for round in 0..2 {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
-        let mut proxy = guarded(&["dev", "--listen", &listen, "--data", data.to_str().unwrap()], &File::create(&log).unwrap());
+        let mut proxy = guarded(
+            &["dev", "--listen", &listen, "--data", data.to_str().unwrap()],
+            &File::create(&log).unwrap(),
+        );
         wait_for(port, &log);
         let s3 = |arguments: &[&str]| {
             let done = Command::new(&aws)
                 .args(["--endpoint-url", &format!("http://{listen}"), "s3"])
                 .args(arguments)
                 .current_dir(&directory)
-                .envs([("AWS_ACCESS_KEY_ID", "s3veil"), ("AWS_SECRET_ACCESS_KEY", "s3veil-dev-secret"), ("AWS_REGION", "us-east-1")])
+                .envs([
+                    ("AWS_ACCESS_KEY_ID", "s3veil"),
+                    ("AWS_SECRET_ACCESS_KEY", "s3veil-dev-secret"),
+                    ("AWS_REGION", "us-east-1"),
+                ])
                 .output()
                 .unwrap();
             assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
@@ -228,6 +242,9 @@ fn dev_keeps_data_and_keys() {
         drop(proxy.0.stdin.take());
         proxy.0.wait().unwrap();
         let welcome = fs::read_to_string(&log).unwrap();
-        assert!(welcome.contains("export AWS_ACCESS_KEY_ID=s3veil") && welcome.contains(&listen), "{welcome}");
+        assert!(
+            welcome.contains("export AWS_ACCESS_KEY_ID=s3veil") && welcome.contains(&listen),
+            "{welcome}"
+        );
     }
 }

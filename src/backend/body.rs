@@ -22,7 +22,18 @@ pub struct StoreBody(Kind);
 enum Kind {
     Empty,
     Document(Bytes),
-    Stream { body: ByteBody, length: u64, checksum: Option<Algorithm> },
+    Stream { body: ByteBody, length: u64, framing: Framing },
+}
+
+/// Whether a stream may be framed, so that a checksum can go behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// It is not what stores take framed.
+    Never,
+    /// Where nothing else covers it.
+    Auto,
+    /// Always, with the checksum that the client sends behind its body.
+    Client(Algorithm),
 }
 
 /// A body ready to send: its bytes on the wire, their number, and what the signature says of them.
@@ -41,19 +52,24 @@ impl StoreBody {
     /// A sealed body. Its length is in sealed bytes.
     pub fn sealed(body: SealedBody) -> Self {
         let length = body.length().get();
-        Self(Kind::Stream { body: body.into_body(), length, checksum: None })
+        Self(Kind::Stream { body: body.into_body(), length, framing: Framing::Auto })
     }
 
     /// A client's body as it came, checked on its way. A checksum that the client sends behind its body goes
     /// behind the forwarded one.
     pub fn plain(body: Checked, _leave: Forward) -> Self {
-        let (length, checksum) = (body.length(), body.trailing());
-        Self(Kind::Stream { body: body.into_body(), length, checksum })
+        let framing = body.trailing().map_or(Framing::Auto, Framing::Client);
+        Self(Kind::Stream { length: body.length(), body: body.into_body(), framing })
+    }
+
+    /// A long body that is no object's, checked on its way and sent bare.
+    pub fn unframed(body: Checked, _leave: Forward) -> Self {
+        Self(Kind::Stream { length: body.length(), body: body.into_body(), framing: Framing::Never })
     }
 
     /// A short document that has been read and checked whole.
     pub fn document(document: Bytes, _leave: Forward) -> Self {
-        Self(Kind::Document(document))
+        Self(if document.is_empty() { Kind::Empty } else { Kind::Document(document) })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -69,16 +85,19 @@ impl StoreBody {
         match self.0 {
             Kind::Empty => document(Bytes::new(), mode, progress),
             Kind::Document(bytes) => document(bytes, mode, progress),
-            Kind::Stream { body, length, checksum } => {
-                // A client's trailing checksum is kept by framing the body even where TLS covers it.
-                if mode == PayloadMode::Unsigned && checksum.is_none() {
-                    return Payload {
-                        body: Watched::boxed(body, progress),
-                        length,
-                        hash: BodyHash::Unsigned,
-                    };
-                }
-                let algorithm = checksum.unwrap_or(Algorithm::Crc32c);
+            Kind::Stream { body, length, framing } => {
+                let algorithm = match framing {
+                    // Kept even where TLS covers the body.
+                    Framing::Client(algorithm) => algorithm,
+                    Framing::Auto if mode != PayloadMode::Unsigned => Algorithm::Crc32c,
+                    Framing::Auto | Framing::Never => {
+                        return Payload {
+                            body: Watched::boxed(body, progress),
+                            length,
+                            hash: BodyHash::Unsigned,
+                        };
+                    }
+                };
                 headers.insert(
                     "x-amz-trailer",
                     HeaderValue::from_str(algorithm.header().as_str()).expect("a name"),

@@ -1,4 +1,4 @@
-//! Everything else: passed on as it came, re-signed, its body streaming.
+//! Everything else: passed on as it came, re-signed, long bodies streaming.
 
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
@@ -9,9 +9,13 @@ use crate::response;
 use crate::s3::{Query, Result};
 use http_body::Body as _;
 
+/// Documents up to this length are read whole, checked, and signed with their hash. Stores take the framing of a stream
+/// for an object's body only.
+const DOCUMENT: u64 = 1024 * 1024;
+
 pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body: ByteBody) -> Result<Answer> {
-    let payload = call.take_payload();
-    let mut request = StoreRequest::new(
+    let mut payload = call.take_payload();
+    let request = StoreRequest::new(
         call.method().clone(),
         call.bucket(),
         call.key(),
@@ -19,18 +23,20 @@ pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body:
         call.who(),
     )
     .query(query(&call));
-    let mut outcome = None;
     // A request with no length and no body is as good as an empty one; one with a body must say how long it is.
-    if payload.length.is_some_and(|length| length > 0) || !body.is_end_stream() {
-        let checked = Checked::new(body, payload, rooms.client_idle)?;
-        outcome = Some(checked.outcome());
-        request = request.body(StoreBody::plain(checked, leave));
+    payload.length = payload.length.or(body.is_end_stream().then_some(0));
+    let checked = Checked::new(body, payload, rooms.client_idle)?;
+    let outcome = checked.outcome();
+    let body = match call.operation() {
+        Operation::PutObject | Operation::UploadPart => StoreBody::plain(checked, leave),
+        _ if checked.length() <= DOCUMENT => StoreBody::document(checked.document(DOCUMENT).await?, leave),
+        _ => StoreBody::unframed(checked, leave),
+    };
+    let result = rooms.backend.send(request.body(body)).await;
+    match outcome.take_failure() {
+        Some(failure) => Err(failure),
+        None => Ok(answer(result?)),
     }
-    let result = rooms.backend.send(request).await;
-    if let Some(failure) = outcome.and_then(|outcome| outcome.take_failure()) {
-        return Err(failure);
-    }
-    Ok(answer(result?))
 }
 
 /// The query that goes on. For a sub-resource of an object only what belongs to it: whatever else stood there, the

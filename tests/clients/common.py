@@ -50,10 +50,11 @@ def run(*command, check=True, **env):
     """Runs a program of the tools; returns what it printed."""
     program = os.path.join(BIN, command[0])
     env = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), "LC_ALL": "C.UTF-8", **env}
-    done = subprocess.run([program, *command[1:]], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([program, *command[1:]], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    printed = done.stdout.decode("latin-1")  # a character for each byte
     if check and done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\nfailed with {done.returncode}:\n{done.stdout}")
-    return done.stdout
+        raise SystemExit(f"{' '.join(command)}\nfailed with {done.returncode}:\n{printed}")
+    return printed
 
 
 def tree(root, bodies):
