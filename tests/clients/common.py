@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import tempfile
+import time
 import urllib.request
 
 import boto3
@@ -64,6 +65,8 @@ def tree(root, bodies):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(body)
+        # Written a while ago: a store that counts in seconds must not call its own copy the older one.
+        os.utime(path, (time.time() - 3600,) * 2)
 
 
 def same_tree(root, bodies):
