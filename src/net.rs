@@ -20,7 +20,7 @@ pub type Connector = HttpsConnector<HttpConnector>;
 const POOL_IDLE: Duration = Duration::from_secs(20);
 
 /// Read and write buffer of a connection, in bytes: some chunks, so that memory stays small with many connections.
-pub const BUFFER: usize = 256 * 1024;
+pub const BUFFER: usize = 128 * 1024;
 
 /// What differs between the peers.
 #[derive(Clone, Debug)]
