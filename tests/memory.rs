@@ -60,7 +60,12 @@ async fn store(kept: Arc<Kept>, request: Request<Incoming>) -> Result<Response<B
     let mut response = Response::new(Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync());
     if parts.method == Method::PUT && keep {
         let named = |name: &HeaderName| name.as_str().starts_with("x-amz-meta-");
-        let headers = parts.headers.iter().filter(|(name, _)| named(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let headers = parts
+            .headers
+            .iter()
+            .filter(|(name, _)| named(name))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
         *kept.0.lock().unwrap() = (taken.freeze(), headers);
     } else if parts.method == Method::GET {
         let (bytes, headers) = kept.0.lock().unwrap().clone();
@@ -80,7 +85,9 @@ async fn start_store() -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             let kept = kept.clone();
             let service = service_fn(move |request| store(kept.clone(), request));
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
         }
     });
     address
@@ -141,7 +148,8 @@ impl Proxy {
 async fn exchange(to: SocketAddr, method: &str, path: &str, body: Bytes) -> usize {
     let length = body.len().to_string();
     let head = signed(to, method, path, &[("content-length", length.as_str())], BodyHash::Unsigned);
-    let (mut sender, connection) = client::handshake(TokioIo::new(TcpStream::connect(to).await.unwrap())).await.unwrap();
+    let (mut sender, connection) =
+        client::handshake(TokioIo::new(TcpStream::connect(to).await.unwrap())).await.unwrap();
     tokio::spawn(connection);
     let mut response = sender.send_request(head.map(|()| pieces(body))).await.unwrap();
     assert_eq!(response.status(), 200);

@@ -398,6 +398,73 @@ async fn a_store_that_is_away_is_503_with_retry_after() {
     }
 }
 
+/// Clients that send all before they look for an answer must find it.
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (store, proxy) = start(SEALED).await;
+    for bad_signature in [true, false] {
+        let length = (8 * 1024 * 1024).to_string();
+        let head =
+            signed(proxy.address, "PUT", "/b/k", &[("content-length", length.as_str())], BodyHash::Unsigned);
+        let mut text = String::from("PUT /b/k HTTP/1.1\r\n");
+        for (name, value) in head.headers() {
+            let value = value.to_str().unwrap();
+            let value = match name == "authorization" && bad_signature {
+                true => {
+                    format!("{}{}", &value[..value.len() - 1], if value.ends_with('0') { '1' } else { '0' })
+                }
+                false => value.to_owned(),
+            };
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        store.fail_next(Fault::Status(409));
+        let mut stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        for piece in pattern(8 * 1024 * 1024).chunks(65_536) {
+            stream.write_all(piece).await.expect("the client can send all of it");
+        }
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.expect("the answer is there");
+        assert_eq!(answer, if bad_signature { b"HTTP/1.1 403" } else { b"HTTP/1.1 409" });
+        if bad_signature {
+            assert_eq!(get(proxy.address, "/b/k").await.status, 409, "the injected fault is still to come");
+        }
+    }
+}
+
+/// two ways to say where a body ends.
+#[tokio::test]
+async fn a_16_ambiguous_framing_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (store, proxy) = start(SEALED).await;
+    for framing in [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "transfer-encoding:\tchunked\r\n",
+        "transfer-encoding: xchunked\r\n",
+        "content-length: +5\r\n",
+        " content-length: 5\r\n",
+    ] {
+        let head = signed(proxy.address, "PUT", "/b/k", &[], BodyHash::Unsigned);
+        let mut text = String::from("PUT /b/k HTTP/1.1\r\n");
+        for (name, value) in head.headers() {
+            text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+        }
+        text.push_str(framing);
+        text.push_str("\r\n5\r\nhello\r\n0\r\n\r\n");
+        let mut stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        if stream.read_exact(&mut answer).await.is_ok() {
+            assert!(answer.starts_with(b"HTTP/1.1 4"), "{framing:?}: {}", String::from_utf8_lossy(&answer));
+        }
+    }
+    assert!(store.paths().is_empty());
+}
+
 #[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;

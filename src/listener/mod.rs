@@ -1,6 +1,7 @@
 //! Accepts connections, and lets those that are at work finish before it ends.
 
 mod answer;
+mod lingering;
 mod log;
 
 use std::convert::Infallible;
@@ -10,7 +11,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -67,7 +67,9 @@ fn connect(
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let app = app.clone();
         async move {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            let (parts, body) = request.into_parts();
+            let body = lingering::Lingering::boxed(body, &parts.headers);
+            let request = hyper::Request::from_parts(parts, body);
             Ok::<_, Infallible>(answer::answer(app, request).await)
         }
     });

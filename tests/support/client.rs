@@ -59,8 +59,19 @@ pub fn signed(
     headers: &[(&str, &str)],
     hash: BodyHash,
 ) -> Request<()> {
+    signed_for(&to.to_string(), method, path, headers, hash)
+}
+
+/// The same for a host by its name.
+pub fn signed_for(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    hash: BodyHash,
+) -> Request<()> {
     let mut request =
-        Request::builder().method(method).uri(format!("http://{to}{path}")).header("host", to.to_string());
+        Request::builder().method(method).uri(format!("http://{host}{path}")).header("host", host);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

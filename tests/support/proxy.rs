@@ -20,23 +20,43 @@ pub const SEALED: &str = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n"
 pub struct Proxy {
     pub address: SocketAddr,
     pub app: Arc<App>,
-    pub keys: TempDir,
+    pub keys: Arc<TempDir>,
 }
 
 impl Proxy {
-    /// In front of `store`. `more` is policy, and whatever else `proxy.toml` can say at its top level.
+    /// In front of `store`. `more` is policy, and whatever else `proxy.toml` can say after an identity.
     pub async fn start(store: &str, more: &str) -> Self {
-        let keys = tempfile::tempdir().unwrap();
+        Self::start_with(store, "", more).await
+    }
+
+    /// The same with more settings of the store.
+    pub async fn start_with(store: &str, store_settings: &str, more: &str) -> Self {
+        Self::run(Arc::new(tempfile::tempdir().unwrap()), store, store_settings, more).await
+    }
+
+    /// Another one with the same keystore.
+    pub async fn start_beside(other: &Self, store: &str, more: &str) -> Self {
+        Self::run(other.keys.clone(), store, "", more).await
+    }
+
+    async fn run(keys: Arc<TempDir>, store: &str, store_settings: &str, more: &str) -> Self {
         let path = keys.path().join("keys");
         init_dev(&path).await.unwrap();
+        // What `more` says of [auth] itself stands beside the identities, which TOML wants before it.
+        let (more, auth) = more.split_once("[auth]\n").unwrap_or((more, ""));
         let text = format!(
             r#"
             listen = "127.0.0.1:0"
             limits.client_idle_secs = 3
             kms.local = {{ kind = "local", path = "{path}", master_key = {{ file = "{path}/master.key" }} }}
-            store = {{ endpoint = "{store}", idle_timeout_secs = 2, credentials.default = {{ access_key = "store", secret_key = "store-secret" }} }}
+            [store]
+            endpoint = "{store}"
+            idle_timeout_secs = 2
+            credentials.default = {{ access_key = "store", secret_key = "store-secret" }}
+            {store_settings}
             [auth]
             region = "us-east-1"
+            {auth}
             [[auth.identities]]
             name = "test"
             access_key = "{ACCESS_KEY}"

@@ -1,0 +1,78 @@
+//! A client's body that is read on for a while when nobody wants the rest of it.
+//!
+//! An answer that comes before the body has been sent (a refused signature, a failed condition) gets lost if the
+//! connection closes with bytes unread: the system then resets it, and many clients look for the answer only after they
+//! have sent everything. RFC 9112, section 9.6.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::body::{BoxError, ByteBody};
+
+/// How long, and how many bytes, are read on.
+const TIME: Duration = Duration::from_secs(5);
+const BYTES: usize = 256 * 1024 * 1024;
+
+/// A body that lingers when it is dropped.
+pub(super) struct Lingering {
+    inner: Option<Incoming>,
+    /// The client waits for a sign before it sends, and has had none: there is nothing to read, and reading would ask for it.
+    waits: bool,
+}
+
+impl Lingering {
+    pub(super) fn boxed(inner: Incoming, headers: &HeaderMap) -> ByteBody {
+        Self { inner: Some(inner), waits: headers.contains_key(header::EXPECT) }.boxed_unsync()
+    }
+}
+
+impl Body for Lingering {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.waits = false;
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_frame(cx).map_err(Into::into),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take().filter(|inner| !self.waits && !inner.is_end_stream()) else {
+            return;
+        };
+        // Without a runtime the process is ending, and the connection with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(timeout(TIME, async move {
+            let mut read = 0;
+            while let Some(Ok(frame)) = inner.frame().await {
+                read += frame.data_ref().map_or(0, Bytes::len);
+                if read > BYTES {
+                    return;
+                }
+            }
+        }));
+    }
+}

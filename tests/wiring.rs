@@ -1,0 +1,177 @@
+//! How clients, identities and stores are put together: https with a CA of one's own, identities and their store
+//! credentials, virtual hosts, trusted mode, passthrough.
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use http::Request;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use s3veil::aws::sign::BodyHash;
+use support::client::{exchange, full, get, put, send, signed};
+use support::memory::MemoryStore;
+use support::proxy::{Proxy, SEALED};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// TLS in front of a store: gives the port, and notes the name that was asked for (SNI).
+async fn tls(store: &MemoryStore) -> (u16, String, Arc<std::sync::Mutex<Vec<String>>>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let behind = store.endpoint.trim_start_matches("http://").to_owned();
+    let names = Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let seen = names.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, behind, seen) = (acceptor.clone(), behind.clone(), seen.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                seen.lock().unwrap().extend(stream.get_ref().1.server_name().map(str::to_owned));
+                let mut store = TcpStream::connect(behind).await.unwrap();
+                tokio::io::copy_bidirectional(&mut stream, &mut store).await.ok();
+            });
+        }
+    });
+    (port, cert.pem(), names)
+}
+
+#[tokio::test]
+async fn https_to_the_store_with_a_ca_of_ones_own() {
+    let store = MemoryStore::start().await;
+    let (port, pem, names) = tls(&store).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let endpoint = format!("https://localhost:{port}");
+    // Roots of the system do not know the store: nothing is sent.
+    let wary = Proxy::start(&endpoint, SEALED).await;
+    assert_eq!(put(wary.address, "/b/k", b"x").await.status, 503);
+    assert!(store.take_seen().is_empty());
+
+    let proxy = Proxy::start_with(&endpoint, &format!("ca_file = {ca:?}"), SEALED).await;
+    assert_eq!(put(proxy.address, "/b/k", b"hello").await.status, 200);
+    assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"hello");
+    let seen = store.take_seen();
+    assert_eq!(seen[0].headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD", "TLS covers the body");
+    assert!(names.lock().unwrap().iter().all(|name| name == "localhost"));
+}
+
+#[tokio::test]
+async fn over_http_a_checksum_covers_the_sealed_bytes() {
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    put(proxy.address, "/b/k", b"hello").await;
+    let headers = store.take_seen().remove(0).headers;
+    assert_eq!(headers["x-amz-content-sha256"], "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    assert_eq!(headers["x-amz-trailer"], "x-amz-checksum-crc32c");
+    assert!(!headers.contains_key("content-encoding"));
+    let proxy = Proxy::start_with(&store.endpoint, "payload = \"unsigned\"", SEALED).await;
+    put(proxy.address, "/b/k", b"hello").await;
+    assert_eq!(store.take_seen().remove(0).headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD");
+    assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"hello");
+}
+
+#[tokio::test]
+async fn identities_go_on_with_their_own_store_credentials() {
+    let store = MemoryStore::start().await;
+    let more = format!("store = \"readers\"\n{SEALED}");
+    let credentials = "credentials.readers = { access_key = \"reader\", secret_key = \"r\" }";
+    let proxy = Proxy::start_with(&store.endpoint, credentials, &more).await;
+    put(proxy.address, "/b/k", b"hello").await;
+    let sent = store.take_seen().remove(0).headers;
+    assert!(sent["authorization"].to_str().unwrap().contains("Credential=reader/"));
+}
+
+#[tokio::test]
+async fn a_bucket_in_the_host_name() {
+    let store = MemoryStore::start().await;
+    let more = format!("{SEALED}[auth]\ndomains = [\"s3.test\"]\n");
+    let proxy = Proxy::start_with(&store.endpoint, "", &more).await;
+    let mut request = signed(proxy.address, "PUT", "/k", &[("content-length", "1")], BodyHash::Unsigned);
+    // The host is signed: a request for another one is refused.
+    request.headers_mut().insert("host", "b.s3.test".parse().unwrap());
+    assert_eq!(exchange(proxy.address, request.map(|()| full("x"))).await.unwrap().status, 403);
+    let request =
+        support::client::signed_for("b.s3.test", "PUT", "/k", &[("content-length", "1")], BodyHash::Unsigned);
+    assert_eq!(exchange(proxy.address, request.map(|()| full("x"))).await.unwrap().status, 200);
+    assert_eq!(store.paths(), ["/b/k"]);
+    assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"x", "path style beside it");
+}
+
+#[tokio::test]
+async fn trusted_mode_needs_no_signature() {
+    let store = MemoryStore::start().await;
+    let proxy =
+        Proxy::start_with(&store.endpoint, "", &format!("{SEALED}[auth]\nmode = \"trusted\"\n")).await;
+    let request = |method: &str, body: &'static str| {
+        let host = proxy.address.to_string();
+        let request = Request::builder().method(method).uri("/b/k").header("host", host);
+        request.header("content-length", body.len()).body(full(body)).unwrap()
+    };
+    assert_eq!(exchange(proxy.address, request("PUT", "hello")).await.unwrap().status, 200);
+    assert!(store.get("/b/k").unwrap().headers.contains_key("x-amz-meta-s3veil"));
+    assert_eq!(exchange(proxy.address, request("GET", "")).await.unwrap().bytes(), b"hello");
+}
+
+#[tokio::test]
+async fn anonymous_requests_are_refused_and_preflights_pass_unsigned() {
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let request = |method: &str| {
+        let host = proxy.address.to_string();
+        Request::builder()
+            .method(method)
+            .uri("/b/k")
+            .header("host", host)
+            .header("origin", "http://o")
+            .body(full(""))
+            .unwrap()
+    };
+    assert_eq!(exchange(proxy.address, request("GET")).await.unwrap().code(), "AccessDenied");
+    assert!(store.take_seen().is_empty());
+    exchange(proxy.address, request("OPTIONS")).await.unwrap();
+    let seen = store.take_seen().remove(0).headers;
+    assert!(!seen.contains_key("authorization") && seen["origin"] == "http://o");
+}
+
+#[tokio::test]
+async fn passthrough_and_deny() {
+    let policy = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n\
+                  [[policy]]\nbucket = \"b\"\nprefix = \"open/\"\nmode = \"passthrough\"\n\
+                  [[policy]]\nbucket = \"b\"\nprefix = \"no/\"\nmode = \"deny\"\n";
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, policy).await;
+    assert_eq!(put(proxy.address, "/b/open/k", b"hello").await.status, 200);
+    assert_eq!(store.get("/b/open/k").unwrap().body, b"hello");
+    assert_eq!(get(proxy.address, "/b/open/k").await.bytes(), b"hello");
+    // A body that fails its check is not forwarded whole either.
+    let bad =
+        send(proxy.address, "PUT", "/b/open/k", &[("x-amz-checksum-crc32", "AAAAAA==")], b"other").await;
+    assert_eq!(bad.code(), "BadDigest");
+    assert_eq!(store.get("/b/open/k").unwrap().body, b"hello");
+    // What was sealed before the rule changed is still opened.
+    put(proxy.address, "/b/sealed", b"old").await;
+    let other = "[[policy]]\nbucket = \"*\"\nmode = \"passthrough\"\n";
+    let text = send(proxy.address, "GET", "/b/no/k", &[], b"").await;
+    assert_eq!(text.code(), "AccessDenied");
+    for method in ["PUT", "HEAD", "DELETE"] {
+        assert_eq!(send(proxy.address, method, "/b/no/k", &[], b"").await.status, 403);
+    }
+    let opened = Proxy::start_beside(&proxy, &store.endpoint, other).await;
+    assert_eq!(get(opened.address, "/b/sealed").await.bytes(), b"old");
+    let range = send(opened.address, "GET", "/b/sealed", &[("range", "bytes=1-1")], b"").await;
+    assert_eq!(range.bytes(), b"l");
+}
