@@ -1,6 +1,7 @@
 //! The store behind s3veil: a request in, its answer out.
 
 mod body;
+mod expect;
 mod framing;
 mod request;
 mod timeout;
@@ -23,6 +24,7 @@ use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
 use crate::net::{Connector, NetConfig};
 use body::Payload;
+use expect::expect_continue;
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
@@ -233,7 +235,7 @@ impl Backend {
         } else if hash != BodyHash::Unsigned {
             return Err(Error::Address("an unsigned request has no signed body".into()));
         }
-        Ok(Request::from_parts(parts, body))
+        Ok(expect_continue(Request::from_parts(parts, body), length))
     }
 
     fn uri(
