@@ -196,6 +196,53 @@ tests! {
     seaweedfs_depth: SEAWEEDFS, "depth";
 }
 
+/// The `object_store` crate, as Rust applications use it.
+#[tokio::test]
+async fn object_store_crate() {
+    use object_store::aws::AmazonS3Builder;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    for setup in [&MINIO, &GARAGE] {
+        let setup = match &**setup {
+            Ok(setup) => setup,
+            Err(why) => {
+                servers::skip(why);
+                continue;
+            }
+        };
+        let aws = |arguments: &[&str]| {
+            let done = Command::new(servers::tool("aws").unwrap())
+                .args(["--endpoint-url", &setup.endpoint, "--region", "us-east-1", "s3"])
+                .args(arguments)
+                .envs([("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)])
+                .output()
+                .unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        aws(&["mb", "s3://object-store"]);
+        let store = AmazonS3Builder::new()
+            .with_endpoint(&setup.endpoint)
+            .with_allow_http(true)
+            .with_region("us-east-1")
+            .with_bucket_name("object-store")
+            .with_access_key_id(ACCESS_KEY)
+            .with_secret_access_key(SECRET_KEY)
+            .build()
+            .unwrap();
+        let body: Vec<u8> = (0..200_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
+        let path = Path::from("dir/über x");
+        store.put(&path, body.clone().into()).await.unwrap();
+        assert!(store.get(&path).await.unwrap().bytes().await.unwrap() == body);
+        let ranges = store.get_ranges(&path, &[0..10, 65_530..65_545, 199_990..200_000]).await.unwrap();
+        assert!(ranges[1] == body[65_530..65_545] && ranges[2] == body[199_990..]);
+        assert_eq!(store.head(&path).await.unwrap().size, 200_000);
+        let listed: Vec<_> = futures_util::TryStreamExt::try_collect(store.list(None)).await.unwrap();
+        assert_eq!(listed.iter().map(|meta| meta.size).collect::<Vec<_>>(), [200_000]);
+        store.delete(&path).await.unwrap();
+        aws(&["rb", "s3://object-store"]);
+    }
+}
+
 /// README's first command: a store and a keystore of its own, and both survive a restart.
 #[test]
 fn dev_keeps_data_and_keys() {

@@ -53,7 +53,10 @@ def conditions():
     if STORE != "garage":  # Garage ignores conditions on a PUT, directly as well.
         refused("PreconditionFailed", client.put_object, **where, Body=b"y", IfNoneMatch="*")
         refused("PreconditionFailed", client.put_object, **where, Body=b"y", IfMatch='"x"')
-        client.put_object(**where, Body=b"y", IfMatch=etag)
+        # A long body is refused before it is sent.
+        refused("PreconditionFailed", client.put_object, **where, Body=bytes(8 << 20), IfNoneMatch="*")
+        client.put_object(**where, Body=bytes(8 << 20), IfMatch=etag)
+        assert client.head_object(**where)["ContentLength"] == 8 << 20
     answer = client.get_object(**where, ResponseContentType="text/y", ResponseContentDisposition="attachment")
     assert (answer["ContentType"], answer["ContentDisposition"]) == ("text/y", "attachment")
 
