@@ -134,7 +134,47 @@ async fn one_of_many_creators_wins() {
         }
     }
     assert_eq!(won, 1);
-    assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1, "nothing temporary is left");
+    assert_eq!(files(&dir.path().join("keys")), [".lock", "a.ek"], "nothing temporary is left");
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(name).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn deleting_leaves_no_copy_that_a_crash_has_made() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let kms = open(&path);
+    kms.create(&ek("a")).await.unwrap();
+    // As if the process had died between linking the file and removing its first name.
+    fs::hard_link(path.join("a.ek"), path.join("a.ek.0123456789abcdef.tmp")).unwrap();
+    kms.delete(&ek("a")).await.unwrap();
+    assert_eq!(files(&path), [".lock"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deleted_key_does_not_come_back() {
+    let dir = TempDir::new().unwrap();
+    let kms: Arc<dyn Kms> = open(&dir.path().join("keys")).into();
+    for _ in 0..100 {
+        kms.create(&ek("a")).await.unwrap();
+        let toggles = [0, 1, 2, 3].map(|i| {
+            let kms = kms.clone();
+            tokio::spawn(async move {
+                if i % 2 == 0 { kms.disable(&ek("a")).await } else { kms.enable(&ek("a")).await }
+            })
+        });
+        kms.delete(&ek("a")).await.unwrap();
+        for toggle in toggles {
+            let done = toggle.await.unwrap();
+            assert!(matches!(done, Ok(()) | Err(Error::NoSuchKey(_))), "{done:?}");
+        }
+        assert_eq!(kms.describe(&ek("a")).await, Err(Error::NoSuchKey(ek("a"))));
+    }
 }
 
 #[tokio::test]
