@@ -95,7 +95,8 @@ mod tests {
         assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"3");
         writer.remove("a").unwrap();
         assert_eq!(writer.remove("a").unwrap_err().kind(), io::ErrorKind::NotFound);
-        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [LOCK]);
     }
 

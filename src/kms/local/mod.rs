@@ -8,7 +8,7 @@ mod file;
 mod rights;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +32,9 @@ const DEV_MASTER_KEY: &str = "master.key";
 
 /// The end of an EK file's name.
 const SUFFIX: &str = ".ek";
+
+/// The longest EK file that is read, in bytes; s3veil writes some 500. What is cut here does not parse.
+const MAX_FILE_LEN: u64 = 16 * 1024;
 
 /// The embedded keystore as typed in `proxy.toml`.
 #[derive(Debug, Deserialize)]
@@ -126,11 +129,12 @@ impl Keystore {
 
     fn read(&self, name: &EkName) -> Result<KeyFile, Error> {
         let path = self.path(name);
-        rights::owner_only(&path).map_err(|why| match why {
-            ConfigError::Path { .. } if !path.exists() => Error::NoSuchKey(name.clone()),
-            why => Error::Denied(why.to_string()),
-        })?;
-        let text = fs::read(&path).map(Zeroizing::new).map_err(|why| io_error(name, &path, &why))?;
+        let failed = |why: io::Error| io_error(name, &path, &why);
+        let file = fs::File::open(&path).map_err(failed)?;
+        rights::check(&path, &file.metadata().map_err(failed)?)
+            .map_err(|why| Error::Denied(why.to_string()))?;
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN as usize));
+        file.take(MAX_FILE_LEN).read_to_end(&mut text).map_err(failed)?;
         KeyFile::parse(&text, name).map_err(|why| Error::Malformed(format!("{}: {why}", path.display())))
     }
 
