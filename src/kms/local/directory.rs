@@ -30,7 +30,7 @@ impl<'a> Writer<'a> {
     /// Waits for other writers, then clears away what one that died has left behind: it may be a second link to an
     /// EK file, which must not outlive its deletion.
     pub(super) fn lock(directory: &'a Path) -> io::Result<Self> {
-        let lock = OpenOptions::new().write(true).create(true).mode(0o600).open(directory.join(LOCK))?;
+        let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(directory.join(LOCK))?;
         lock.lock()?;
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
