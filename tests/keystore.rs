@@ -1,5 +1,7 @@
 //! The embedded keystore and the DEK cache in front of it, attacked and locked.
 
+mod kms_contract;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use s3veil::cli::key::{self, KeyCommand};
 use s3veil::kms::keys::{CacheConfig, Keys};
 use s3veil::kms::local::LocalConfig;
 use s3veil::kms::{Answer, Context, DataKey, EkName, Error, Kms, WrappedDek};
@@ -39,25 +42,10 @@ fn keys(kms: Box<dyn Kms>, cache: CacheConfig) -> Keys {
 }
 
 #[tokio::test]
-async fn k_03_a_dek_opens_under_its_ek_and_context_only() {
+async fn k_01_to_k_04_it_keeps_the_contract() {
     let dir = TempDir::new().unwrap();
-    let kms = open(&dir.path().join("keys"));
-    kms.create(&ek("a")).await.unwrap();
-    kms.create(&ek("b")).await.unwrap();
-    let context = Context::of_bucket(&bucket("one"));
-    let made = kms.generate(&ek("a"), &context).await.unwrap();
-    assert!(made.dek.is_same(&kms.unwrap(&ek("a"), None, &made.wrapped, &context).await.unwrap()));
-    let other = Context::of_bucket(&bucket("two"));
-    for (name, version, context) in [("a", None, &other), ("b", None, &context), ("a", Some("1"), &context)] {
-        let refused = kms.unwrap(&ek(name), version, &made.wrapped, context).await;
-        assert!(matches!(refused, Err(Error::Malformed(_))), "{refused:?}");
-    }
-    for at in 0..made.wrapped.as_bytes().len() {
-        let mut bytes = made.wrapped.as_bytes().to_vec();
-        bytes[at] ^= 1;
-        let refused = kms.unwrap(&ek("a"), None, &WrappedDek::new(bytes), &context).await;
-        assert!(matches!(refused, Err(Error::Malformed(_))), "byte {at}");
-    }
+    let limits = kms_contract::Limits { binds_context: true, is_managed: true };
+    kms_contract::check(open(&dir.path().join("keys")).as_ref(), limits).await;
 }
 
 #[tokio::test]
@@ -134,7 +122,47 @@ async fn one_of_many_creators_wins() {
         }
     }
     assert_eq!(won, 1);
-    assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1, "nothing temporary is left");
+    assert_eq!(files(&dir.path().join("keys")), [".lock", "a.ek"], "nothing temporary is left");
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(name).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn deleting_leaves_no_copy_that_a_crash_has_made() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let kms = open(&path);
+    kms.create(&ek("a")).await.unwrap();
+    // As if the process had died between linking the file and removing its first name.
+    fs::hard_link(path.join("a.ek"), path.join("a.ek.0123456789abcdef.tmp")).unwrap();
+    kms.delete(&ek("a")).await.unwrap();
+    assert_eq!(files(&path), [".lock"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deleted_key_does_not_come_back() {
+    let dir = TempDir::new().unwrap();
+    let kms: Arc<dyn Kms> = open(&dir.path().join("keys")).into();
+    for _ in 0..100 {
+        kms.create(&ek("a")).await.unwrap();
+        let toggles = [0, 1, 2, 3].map(|i| {
+            let kms = kms.clone();
+            tokio::spawn(async move {
+                if i % 2 == 0 { kms.disable(&ek("a")).await } else { kms.enable(&ek("a")).await }
+            })
+        });
+        kms.delete(&ek("a")).await.unwrap();
+        for toggle in toggles {
+            let done = toggle.await.unwrap();
+            assert!(matches!(done, Ok(()) | Err(Error::NoSuchKey(_))), "{done:?}");
+        }
+        assert_eq!(kms.describe(&ek("a")).await, Err(Error::NoSuchKey(ek("a"))));
+    }
 }
 
 #[tokio::test]
@@ -277,4 +305,36 @@ async fn keys_do_not_outlive_their_time() {
     keys.for_write("local", &ek("a"), &bucket("one"), 1).await.unwrap();
     keys.for_read("local", &ek("a"), None, &key.wrapped, &bucket("one")).await.unwrap();
     assert_eq!((generated.load(Ordering::SeqCst), unwrapped.load(Ordering::SeqCst)), (2, 1));
+}
+
+async fn command(kms: &dyn Kms, command: KeyCommand) -> (anyhow::Result<()>, String) {
+    let mut out = Vec::new();
+    let done = key::run(command, kms, &mut out).await;
+    (done, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn the_key_commands() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys");
+    let kms = open(&path);
+    for name in ["main", "old", "worn"] {
+        command(kms.as_ref(), KeyCommand::Create { name: ek(name) }).await.0.unwrap();
+    }
+    command(kms.as_ref(), KeyCommand::Disable { name: ek("old") }).await.0.unwrap();
+    let (refused, _) = command(kms.as_ref(), KeyCommand::Delete { name: ek("old"), yes: false }).await;
+    assert!(refused.unwrap_err().to_string().contains("--yes"));
+
+    fs::write(path.join("worn.ek"), "rust").unwrap();
+    let (done, text) = command(kms.as_ref(), KeyCommand::List { json: false }).await;
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    assert_eq!(lines, [["main", "enabled"], ["old", "disabled"]]);
+    let why = done.unwrap_err().to_string();
+    assert!(why.contains("worn.ek") && !why.contains("main"), "{why}");
+
+    command(kms.as_ref(), KeyCommand::Delete { name: ek("worn"), yes: true }).await.0.unwrap();
+    let (done, json) = command(kms.as_ref(), KeyCommand::List { json: true }).await;
+    done.unwrap();
+    let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&list[1]["name"], &list[1]["state"]), (&"old".into(), &"disabled".into()));
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use time::format_description::well_known::Rfc3339;
 
-use crate::kms::{EkInfo, EkName, Kms};
+use crate::kms::{EkInfo, EkName, Error, Kms};
 
 /// What to do with an EK.
 #[derive(Debug, clap::Subcommand)]
@@ -56,15 +56,22 @@ pub async fn run(command: KeyCommand, kms: &dyn Kms, out: &mut impl Write) -> an
             writeln!(out, "created '{name}'")?;
         }
         KeyCommand::List { json } => {
-            let mut infos = Vec::new();
+            let (mut infos, mut unreadable) = (Vec::new(), Vec::new());
             for name in kms.list().await? {
-                infos.push(kms.describe(&name).await?);
+                match kms.describe(&name).await {
+                    Ok(info) => infos.push(info),
+                    // Deleted meanwhile.
+                    Err(Error::NoSuchKey(_)) => {}
+                    Err(why) => unreadable.push(why.to_string()),
+                }
             }
             if json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&infos)?)?;
             } else {
                 infos.iter().try_for_each(|info| line(info, out))?;
             }
+            // One that can't be read does not hide the others.
+            anyhow::ensure!(unreadable.is_empty(), "keys that can't be read: {}", unreadable.join("; "));
         }
         KeyCommand::Info { name, json } => {
             let info = kms.describe(&name).await?;

@@ -3,6 +3,9 @@
 //! On writes a DEK serves many objects of one EK and bucket, until it has served enough or is too old. On reads an
 //! unwrapped DEK is kept for a while. In both, age counts from the KMS's word, not from the last use, so that an EK
 //! which is disabled or deleted locks its objects within that time (promise 4). One call per key is under way at a time.
+//!
+//! The word is taken from when the KMS was asked: a slow answer is not younger for it, and one that was under way during a
+//! [`Keys::flush`] is forgotten with the rest.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,7 +18,7 @@ use moka::future::Cache;
 use moka::ops::compute::Op;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Context, EkName, Error, Kms, WrappedDek};
 use crate::s3::Bucket;
@@ -27,12 +30,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refusal is remembered, so that a locked EK under load does not flood its KMS.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// How long after their time keys are wiped: two clocks are at work.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Rounds of upkeep until what is taken out is freed as well. Two do when nothing else is going on; one costs microseconds.
+const UPKEEP_ROUNDS: u32 = 8;
+
 /// How long data keys are kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// Seconds that a DEK is kept after the KMS gave it.
-    pub ttl_secs: u64,
+    /// Seconds that a DEK is kept after the KMS was asked for it.
+    pub ttl_secs: u32,
     /// Objects that one DEK seals.
     pub max_objects: u64,
     /// Plaintext bytes that one DEK seals.
@@ -50,11 +59,13 @@ impl Default for CacheConfig {
 impl CacheConfig {
     /// A cache in front of these KMSs.
     pub fn build(self, kmss: HashMap<String, Box<dyn Kms>>) -> Keys {
-        let ttl = Duration::from_secs(self.ttl_secs);
+        let ttl = Duration::from_secs(self.ttl_secs.into());
         Keys {
             writes: cache(self.capacity, ttl),
             reads: cache(self.capacity, ttl),
             refusals: cache(self.capacity, REFUSAL),
+            ttl,
+            flushes: AtomicU64::new(0),
             max_objects: self.max_objects.max(1),
             max_bytes: self.max_bytes,
             kmss,
@@ -70,12 +81,25 @@ where
     Cache::builder().max_capacity(capacity.max(1)).time_to_live(ttl).build()
 }
 
+/// Drops, and with it zeroizes, what is forgotten. That is the cache's own upkeep, which it does only while it is used.
+async fn wipe(writes: &Cache<WriteId, Kept<WriteKey>>, reads: &Cache<ReadId, Kept<Dek>>) {
+    // Upkeep takes an entry out; some rounds later nobody can still be reading it, and it is freed (crossbeam-epoch).
+    for _ in 0..UPKEEP_ROUNDS {
+        writes.run_pending_tasks().await;
+        reads.run_pending_tasks().await;
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The KMSs, behind the cache.
 pub struct Keys {
     kmss: HashMap<String, Box<dyn Kms>>,
-    writes: Cache<WriteId, Arc<WriteKey>>,
-    reads: Cache<ReadId, Arc<Dek>>,
+    writes: Cache<WriteId, Kept<WriteKey>>,
+    reads: Cache<ReadId, Kept<Dek>>,
     refusals: Cache<(String, EkName), Error>,
+    ttl: Duration,
+    /// How often everything was forgotten.
+    flushes: AtomicU64,
     max_objects: u64,
     max_bytes: u64,
 }
@@ -104,6 +128,26 @@ impl ReadId {
             wrapped: Sha256::digest(wrapped.as_bytes()).into(),
         }
     }
+}
+
+/// A key, and when the KMS was asked for it.
+#[derive(Debug)]
+struct Kept<T> {
+    key: Arc<T>,
+    asked: Asked,
+}
+
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), asked: self.asked }
+    }
+}
+
+/// A moment, in time and in flushes.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Instant,
+    flushes: u64,
 }
 
 /// A DEK for writes.
@@ -140,24 +184,8 @@ impl Keys {
         bytes: u64,
     ) -> Result<Arc<WriteKey>, Error> {
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
-        loop {
-            let key = self
-                .writes
-                .try_get_with(id.clone(), self.generate(&id))
-                .await
-                .map_err(Arc::unwrap_or_clone)?;
-            if key.take(bytes, self.max_objects, self.max_bytes) {
-                return Ok(key);
-            }
-            // Spent: out with it, unless another request has already put a fresh one in its place.
-            self.writes
-                .entry(id.clone())
-                .and_compute_with(|entry| {
-                    let same = entry.is_some_and(|entry| Arc::ptr_eq(entry.value(), &key));
-                    std::future::ready(if same { Op::Remove } else { Op::Nop })
-                })
-                .await;
-        }
+        let serves = |key: &WriteKey| key.take(bytes, self.max_objects, self.max_bytes);
+        self.fetch(&self.writes, &id, || self.generate(&id), serves).await
     }
 
     /// The DEK of an envelope.
@@ -173,12 +201,13 @@ impl Keys {
     ) -> Result<Arc<Dek>, Error> {
         let asked = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
         let id = ReadId::new(asked, version, wrapped);
-        let unwrap = async {
+        let unwrap = || async {
+            let asked = self.now();
             let context = Context::of_bucket(bucket);
             let dek = self.call(&id.asked, |kms| kms.unwrap(ek, version, wrapped, &context)).await?;
-            Ok(Arc::new(dek))
+            Ok(Kept { key: Arc::new(dek), asked })
         };
-        self.reads.try_get_with_by_ref(&id, unwrap).await.map_err(Arc::unwrap_or_clone)
+        self.fetch(&self.reads, &id, unwrap, |_| true).await
     }
 
     /// Wraps and unwraps a DEK, past the cache: whether an EK can be used.
@@ -197,29 +226,85 @@ impl Keys {
         }
     }
 
-    /// Forgets every DEK.
+    /// Forgets every DEK, and those that a KMS is just being asked for.
     pub async fn flush(&self) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
         self.writes.invalidate_all();
         self.reads.invalidate_all();
         self.refusals.invalidate_all();
-        // What is invalidated is dropped, and with it zeroized, by the cache's own upkeep.
-        self.writes.run_pending_tasks().await;
-        self.reads.run_pending_tasks().await;
+        wipe(&self.writes, &self.reads).await;
     }
 
-    async fn generate(&self, id: &WriteId) -> Result<Arc<WriteKey>, Error> {
+    /// What the cache holds and still `serves`, or what `load` gives. All who wait for one id share one `load`.
+    async fn fetch<K, T, F>(
+        &self,
+        cache: &Cache<K, Kept<T>>,
+        id: &K,
+        load: impl Fn() -> F,
+        serves: impl Fn(&T) -> bool,
+    ) -> Result<Arc<T>, Error>
+    where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+        T: Send + Sync + 'static,
+        F: Future<Output = Result<Kept<T>, Error>>,
+    {
+        loop {
+            let entry =
+                cache.entry_by_ref(id).or_try_insert_with(load()).await.map_err(Arc::unwrap_or_clone)?;
+            // Whoever has asked uses the answer, even one that is too old to share.
+            let fresh = entry.is_fresh();
+            if fresh {
+                self.wipe_in_time();
+            }
+            let kept = entry.into_value();
+            if (fresh || self.holds(kept.asked)) && serves(&kept.key) {
+                return Ok(kept.key);
+            }
+            // Spent: out with it, unless another request has already put a fresh one in its place.
+            cache
+                .entry_by_ref(id)
+                .and_compute_with(|entry| {
+                    let same = entry.is_some_and(|entry| Arc::ptr_eq(&entry.value().key, &kept.key));
+                    std::future::ready(if same { Op::Remove } else { Op::Nop })
+                })
+                .await;
+        }
+    }
+
+    /// Sees to it that a key does not stay in the memory of an idle proxy.
+    fn wipe_in_time(&self) {
+        let (writes, reads, ttl) = (self.writes.clone(), self.reads.clone(), self.ttl);
+        tokio::spawn(async move {
+            tokio::time::sleep(ttl + MARGIN).await;
+            wipe(&writes, &reads).await;
+        });
+    }
+
+    fn now(&self) -> Asked {
+        Asked { at: Instant::now(), flushes: self.flushes.load(Ordering::SeqCst) }
+    }
+
+    /// Whether what was asked then may still be used.
+    fn holds(&self, asked: Asked) -> bool {
+        asked.flushes == self.flushes.load(Ordering::SeqCst) && asked.at.elapsed() < self.ttl
+    }
+
+    async fn generate(&self, id: &WriteId) -> Result<Kept<WriteKey>, Error> {
+        let asked = self.now();
         let context = Context::of_bucket(&id.bucket);
         let made = self.call(id, |kms| kms.generate(&id.ek, &context)).await?;
         let dek = Arc::new(made.dek);
         // What was just written can be read without another call.
-        self.reads.insert(ReadId::new(id.clone(), made.version.as_deref(), &made.wrapped), dek.clone()).await;
-        Ok(Arc::new(WriteKey {
+        let read = ReadId::new(id.clone(), made.version.as_deref(), &made.wrapped);
+        self.reads.insert(read, Kept { key: dek.clone(), asked }).await;
+        let key = Arc::new(WriteKey {
             dek,
             wrapped: made.wrapped,
             version: made.version,
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-        }))
+        });
+        Ok(Kept { key, asked })
     }
 
     /// Asks the KMS, in time, unless it has just refused this EK.

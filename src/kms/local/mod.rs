@@ -3,12 +3,12 @@
 //! It keeps secrets, no more: the cryptography of an EK is that of `secrets`. Every call reads the file, so that a
 //! running s3veil sees at once what `s3veil key` changed.
 
+mod directory;
 mod file;
 mod rights;
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,14 +20,21 @@ use zeroize::Zeroizing;
 
 use super::secrets::{SecretKms, SecretStore, random};
 use super::{Answer, ConfigError, EkInfo, EkName, Error, Kms, State};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{FileSource, Secret, SecretSource};
+use directory::Writer;
 use file::{KeyFile, MasterKey};
 
 /// The EK of `s3veil dev`.
 pub const DEV_EK: &str = "s3veil-dev-key";
 
+/// The master key's file of `s3veil dev`. No EK's file ends so.
+const DEV_MASTER_KEY: &str = "master.key";
+
 /// The end of an EK file's name.
 const SUFFIX: &str = ".ek";
+
+/// The longest EK file that is read, in bytes; s3veil writes some 500. What is cut here does not parse.
+const MAX_FILE_LEN: u64 = 16 * 1024;
 
 /// The embedded keystore as typed in `proxy.toml`.
 #[derive(Debug, Deserialize)]
@@ -64,20 +71,23 @@ fn master_key(secret: &Secret) -> Result<MasterKey, ConfigError> {
     Ok(MasterKey::new(bytes))
 }
 
-/// Makes the keystore of `s3veil dev` on first start: directory, master key file `master.key`, one EK.
+/// Makes the keystore of `s3veil dev` on first start: directory, master key, one EK.
 pub async fn init_dev(directory: &Path) -> Result<(), ConfigError> {
-    make_directory(directory)?;
-    let file = directory.join("master.key");
-    let key = Zeroizing::new(hex::encode(random::<32>().as_slice()));
-    match write_new(&file, key.as_bytes()) {
-        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(path_error(&file, &why)),
-        _ => {}
-    }
-    let master_key = SecretSource::File(crate::secret::FileSource { file });
+    make_dev_master_key(directory).map_err(|why| path_error(directory, &why))?;
+    let master_key = SecretSource::File(FileSource { file: directory.join(DEV_MASTER_KEY) });
     let kms = LocalConfig { path: directory.to_owned(), master_key }.build()?;
     match kms.create(&EkName::parse(DEV_EK).expect("the name is valid")).await {
         Ok(()) | Err(Error::Exists(_)) => Ok(()),
         Err(why) => Err(why.into()),
+    }
+}
+
+fn make_dev_master_key(directory: &Path) -> io::Result<()> {
+    directory::make(directory)?;
+    let key = Zeroizing::new(hex::encode(random::<32>().as_slice()));
+    match Writer::lock(directory)?.create(DEV_MASTER_KEY, key.as_bytes()) {
+        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(why),
+        _ => Ok(()),
     }
 }
 
@@ -90,7 +100,7 @@ struct Keystore {
 
 impl Keystore {
     fn prepare(&self) -> Result<(), ConfigError> {
-        make_directory(&self.directory)?;
+        directory::make(&self.directory).map_err(|why| path_error(&self.directory, &why))?;
         rights::owner_only(&self.directory)?;
         for name in self
             .names()
@@ -101,18 +111,30 @@ impl Keystore {
         Ok(())
     }
 
-    /// Where an EK lies. Its name is checked, so it can't lead out of the directory.
     fn path(&self, name: &EkName) -> PathBuf {
-        self.directory.join(format!("{name}{SUFFIX}"))
+        self.directory.join(file_name(name))
+    }
+
+    fn writer(&self) -> Result<Writer<'_>, Error> {
+        Writer::lock(&self.directory).map_err(|why| self.unusable(&why))
+    }
+
+    fn unusable(&self, why: &io::Error) -> Error {
+        let problem = format!("{}: {why}", self.directory.display());
+        match why.kind() {
+            io::ErrorKind::PermissionDenied => Error::Denied(problem),
+            _ => Error::Unavailable(problem),
+        }
     }
 
     fn read(&self, name: &EkName) -> Result<KeyFile, Error> {
         let path = self.path(name);
-        rights::owner_only(&path).map_err(|why| match why {
-            ConfigError::Path { .. } if !path.exists() => Error::NoSuchKey(name.clone()),
-            why => Error::Denied(why.to_string()),
-        })?;
-        let text = fs::read(&path).map(Zeroizing::new).map_err(|why| io_error(name, &path, &why))?;
+        let failed = |why: io::Error| io_error(name, &path, &why);
+        let file = fs::File::open(&path).map_err(failed)?;
+        rights::check(&path, &file.metadata().map_err(failed)?)
+            .map_err(|why| Error::Denied(why.to_string()))?;
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN as usize));
+        file.take(MAX_FILE_LEN).read_to_end(&mut text).map_err(failed)?;
         KeyFile::parse(&text, name).map_err(|why| Error::Malformed(format!("{}: {why}", path.display())))
     }
 
@@ -138,28 +160,28 @@ impl Keystore {
 
     fn create(&self, name: &EkName, secret: &[u8]) -> Result<(), Error> {
         let file = KeyFile::seal(name, State::Enabled, OffsetDateTime::now_utc(), secret, &self.master);
-        let path = self.path(name);
-        write_new(&path, file.to_json().as_bytes()).map_err(|why| io_error(name, &path, &why))
+        let created = self.writer()?.create(&file_name(name), file.to_json().as_bytes());
+        created.map_err(|why| io_error(name, &self.path(name), &why))
     }
 
     fn set_state(&self, name: &EkName, state: State) -> Result<(), Error> {
+        // The lock comes first, so that a key which is deleted meanwhile does not come back.
+        let writer = self.writer()?;
         let (file, secret) = self.open(name)?;
         let changed = KeyFile::seal(name, state, file.created, &secret, &self.master);
-        let path = self.path(name);
-        replace(&path, changed.to_json().as_bytes()).map_err(|why| io_error(name, &path, &why))
+        let replaced = writer.replace(&file_name(name), changed.to_json().as_bytes());
+        replaced.map_err(|why| io_error(name, &self.path(name), &why))
     }
 
     fn delete(&self, name: &EkName) -> Result<(), Error> {
-        let path = self.path(name);
-        let removed = fs::remove_file(&path).and_then(|()| sync_parent(&path));
-        removed.map_err(|why| io_error(name, &path, &why))
+        let removed = self.writer()?.remove(&file_name(name));
+        removed.map_err(|why| io_error(name, &self.path(name), &why))
     }
 
     fn names(&self) -> Result<Vec<EkName>, Error> {
-        let unreadable = |why: io::Error| Error::Unavailable(format!("{}: {why}", self.directory.display()));
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.file_name();
+        for entry in fs::read_dir(&self.directory).map_err(|why| self.unusable(&why))? {
+            let file = entry.map_err(|why| self.unusable(&why))?.file_name();
             names.extend(file.to_str().and_then(|file| EkName::parse(file.strip_suffix(SUFFIX)?).ok()));
         }
         names.sort();
@@ -167,42 +189,9 @@ impl Keystore {
     }
 }
 
-fn make_directory(directory: &Path) -> Result<(), ConfigError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|why| ConfigError::Path {
-        path: directory.to_owned(),
-        problem: format!("can't be made: {why}"),
-    })
-}
-
-/// Writes a file that must not be there yet. It appears whole or not at all: written beside, then linked.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = write_beside(path, bytes)?;
-    let linked = fs::hard_link(&temporary, path);
-    fs::remove_file(&temporary)?;
-    linked.and_then(|()| sync_parent(path))
-}
-
-/// Puts another file in a file's place, whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = write_beside(path, bytes)?;
-    fs::rename(&temporary, path).inspect_err(|_| {
-        fs::remove_file(&temporary).ok();
-    })?;
-    sync_parent(path)
-}
-
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let temporary = path.with_extension(format!("{}.tmp", hex::encode(random::<8>().as_slice())));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
-        fs::remove_file(&temporary).ok();
-    })?;
-    Ok(temporary)
-}
-
-/// The directory's entry is what a crash could lose.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+/// An EK's file. Its name is checked, so it can't lead out of the directory.
+fn file_name(name: &EkName) -> String {
+    format!("{name}{SUFFIX}")
 }
 
 fn io_error(name: &EkName, path: &Path, why: &io::Error) -> Error {

@@ -1,5 +1,6 @@
 //! Only the owner may read or change a key.
 
+use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -11,6 +12,11 @@ pub(super) fn owner_only(path: &Path) -> Result<(), ConfigError> {
         path: path.to_owned(),
         problem: format!("can't be read: {why}"),
     })?;
+    check(path, &data)
+}
+
+/// The same, of what has been opened already.
+pub(super) fn check(path: &Path, data: &Metadata) -> Result<(), ConfigError> {
     let mode = data.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(());
