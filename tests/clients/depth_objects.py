@@ -95,6 +95,11 @@ def conditional_writes(client, bucket):
     refused("PreconditionFailed", client.put_object, **where, Body=b"y", IfNoneMatch="*")
     refused("PreconditionFailed", client.put_object, **where, Body=b"y", IfMatch='"x"')
     assert client.get_object(**where)["Body"].read() == BODY
+    # A long body, for which the client waits until it is asked: refused before it is sent, else stored.
+    long = bytes(8 << 20)
+    refused("PreconditionFailed", client.put_object, **where, Body=long, IfNoneMatch="*")
+    etag = client.put_object(**where, Body=long, IfMatch=etag)["ETag"]
+    assert client.get_object(**where)["Body"].read() == long
     client.put_object(**where, Body=b"y", IfMatch=etag)
     assert client.get_object(**where)["Body"].read() == b"y"
 
