@@ -5,13 +5,16 @@ import random
 import subprocess
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 CHUNK = 65_536
 ENDPOINT = os.environ["ENDPOINT"]
+HOST = ENDPOINT.removeprefix("http://")
 KEY, SECRET = os.environ["ACCESS_KEY"], os.environ["SECRET_KEY"]
 STORE = os.environ["STORE"]
 BIN = os.environ["TOOLS_BIN"]
@@ -29,17 +32,23 @@ BODIES = {
 }
 
 
-def s3(endpoint=ENDPOINT, key=KEY, secret=SECRET, **config):
+class Failed(Exception):
+    """A program ended with an error; the text is what it printed."""
+
+
+def s3(endpoint=ENDPOINT, key=KEY, secret=SECRET, region="us-east-1", verify=None, **config):
     """A boto3 client; of the proxy unless told otherwise."""
     config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1}, **config)
     return boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=key, aws_secret_access_key=secret, config=config
+        "s3", endpoint_url=endpoint, region_name=region, aws_access_key_id=key, aws_secret_access_key=secret,
+        verify=verify, config=config,
     )
 
 
 def store():
     """A client of the store itself, past s3veil."""
-    return s3(os.environ["STORE_ENDPOINT"], os.environ["STORE_ACCESS_KEY"], os.environ["STORE_SECRET_KEY"])
+    place = [os.environ[f"STORE_{name}"] for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY", "REGION")]
+    return s3(*place)
 
 
 def sealed_len(plain):
@@ -47,15 +56,20 @@ def sealed_len(plain):
     return plain + 16 * max(1, -(-plain // CHUNK)) + 80
 
 
-def run(*command, check=True, **env):
-    """Runs a program of the tools; returns what it printed."""
-    program = os.path.join(BIN, command[0])
+def run_bytes(*command, **env):
+    """Runs a program of the tools; returns what it wrote to its output, byte for byte."""
+    # Nothing of whoever runs the tests: no settings, no credentials, no home.
     env = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), "LC_ALL": "C.UTF-8", **env}
-    done = subprocess.run([program, *command[1:]], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    printed = done.stdout.decode("latin-1")  # a character for each byte
-    if check and done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\nfailed with {done.returncode}:\n{printed}")
-    return printed
+    done = subprocess.run([os.path.join(BIN, command[0]), *command[1:]], env=env, capture_output=True)
+    if done.returncode != 0:
+        printed = (done.stdout + done.stderr).decode(errors="replace")
+        raise Failed(f"{' '.join(command)}\nfailed with {done.returncode}:\n{printed}")
+    return done.stdout
+
+
+def run(*command, **env):
+    """The same as text."""
+    return run_bytes(*command, **env).decode()
 
 
 def tree(root, bodies):
@@ -69,16 +83,39 @@ def tree(root, bodies):
         os.utime(path, (time.time() - 3600,) * 2)
 
 
-def same_tree(root, bodies):
-    for key, body in bodies.items():
-        with open(os.path.join(root, key), "rb") as file:
-            assert file.read() == body, key
+def files(root):
+    """The files below a directory: what `tree` wrote, or what a client brought back."""
+    found = {}
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(directory, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, root)] = file.read()
+    return found
+
+
+def same(got, expected, what):
+    """Bodies by key, without printing them."""
+    assert got.keys() == expected.keys(), f"{what}: {sorted(got.keys() ^ expected.keys())} in one of the two"
+    wrong = [key for key in expected if got[key] != expected[key]]
+    assert not wrong, f"{what}: other bytes in {wrong}"
 
 
 def fetch(url, method="GET", body=None):
     """What curl would do with a presigned URL."""
     with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method)) as answer:
         return answer.read()
+
+
+def refused(code, call, **arguments):
+    """Any of several codes, for stores that disagree. Returns the error."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        got = error.response["Error"]["Code"]
+        assert got in code.split(), f"{got} instead of {code}"
+        return error
+    raise AssertionError(f"{code} expected")
 
 
 def listed(bucket, client=None):
@@ -90,11 +127,25 @@ def sizes(bodies):
     return {key: len(body) for key, body in bodies.items()}
 
 
+def stored(bucket):
+    """What the store holds, read past s3veil. Objects of the embedded store are files."""
+    if STORE == "dev":
+        return files(os.path.join(os.environ["STORE_DIRECTORY"], bucket))
+    direct = store()
+    return {key: direct.get_object(Bucket=bucket, Key=key)["Body"].read() for key in listed(bucket, direct)}
+
+
+# Every 16-byte run of every body looked for so far.
+_bodies, _runs = set(), set()
+
+
 def nothing_plain(bucket, bodies):
     """The store holds exactly the sealed forms: of the right size, with no 16-byte run of any plaintext."""
-    runs = {body[at : at + 16] for body in bodies.values() for at in range(len(body) - 15)}
-    direct = store()
-    assert listed(bucket, direct) == {key: sealed_len(len(body)) for key, body in bodies.items()}, "stored sizes"
-    for key in bodies:
-        stored = direct.get_object(Bucket=bucket, Key=key)["Body"].read()
-        assert not any(stored[at : at + 16] in runs for at in range(len(stored) - 15)), f"{key}: plaintext in the store"
+    for body in set(bodies.values()) - _bodies:
+        _bodies.add(body)
+        _runs.update(body[at : at + 16] for at in range(len(body) - 15))
+    held = stored(bucket)
+    expected = {key: sealed_len(len(body)) for key, body in bodies.items()}
+    assert sizes(held) == expected, f"stored sizes: {sizes(held).items() ^ expected.items()}"
+    for key, body in held.items():
+        assert not any(body[at : at + 16] in _runs for at in range(len(body) - 15)), f"{key}: plaintext in the store"
