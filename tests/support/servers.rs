@@ -210,22 +210,22 @@ fn installed(path: &str) -> Result<PathBuf, String> {
 }
 
 /// What to run, and how to tell that it serves.
-struct Plan {
-    command: Command,
-    ready: Vec<Ready>,
+pub struct Plan {
+    pub command: Command,
+    pub ready: Vec<Ready>,
     /// What the server leaves outside its directory.
-    litter: Vec<PathBuf>,
+    pub litter: Vec<PathBuf>,
 }
 
 /// A page whose answer holds `expect` once that part of the server works.
-struct Ready {
+pub struct Ready {
     port: u16,
     path: &'static str,
     expect: String,
 }
 
 impl Ready {
-    fn status(port: u16, path: &'static str, status: &str) -> Self {
+    pub fn status(port: u16, path: &'static str, status: &str) -> Self {
         Self { port, path, expect: format!("HTTP/1.1 {status} ") }
     }
 
@@ -235,7 +235,7 @@ impl Ready {
 }
 
 /// Starts a server in a new directory, on ports of its own, and waits until it serves.
-fn start<const N: usize>(
+pub fn start<const N: usize>(
     name: &'static str,
     plan: impl Fn(&Path, [u16; N]) -> Result<Plan, String>,
 ) -> Result<(Server, [u16; N]), String> {
@@ -270,7 +270,7 @@ fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
 }
 
 /// A process, its directory, and a guard that ends the one and removes the other if nothing drops this value.
-struct Server {
+pub struct Server {
     child: Child,
     guard: Option<Child>,
     dir: TempDir,
@@ -324,7 +324,13 @@ impl Server {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn log(&self) -> String {
+    /// The process that was started; others may be its children.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server has printed so far.
+    pub fn log(&self) -> String {
         let bytes = fs::read(self.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
