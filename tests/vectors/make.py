@@ -125,7 +125,7 @@ def positive(name, length, bucket="bucket", key="a/b", client=None, **changed):
 
 
 def positives():
-    sums = {1: fixed("crc")[:4], 2: fixed("crc")[:4], 3: fixed("crc")[:8], 4: fixed("sha")[:20], 5: fixed("sha")}
+    sums = {algorithm: fixed(f"checksum {algorithm}")[:size] for algorithm, size in reader.SUMS.items()}
     yield positive("empty", 0)
     yield positive("one byte", 1)
     yield positive("a short text", 1000)
@@ -273,7 +273,7 @@ def bodies():
     odd = {
         "a reserved byte set": trailer_of(plain, None)[:-1] + b"\1",
         "a value without algorithm": trailer_of(plain, (0, b"\1")),
-        "an unknown algorithm": trailer_of(plain, (6, b"")),
+        "an unknown algorithm": trailer_of(plain, (10, b"")),
         "padding that is not zero": trailer_of(plain, (1, bytes(4) + b"\1")),
     }
     for name, inner in odd.items():
