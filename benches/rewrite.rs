@@ -5,7 +5,9 @@ use s3veil::s3::rewrite::{Encoding, Segment, Splitter};
 use s3veil::seal::{Layout, SealedLen};
 
 fn listing() -> Vec<u8> {
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name>");
+    let mut xml = String::from(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name>",
+    );
     for at in 0..1000 {
         xml.push_str(&format!(
             "<Contents><Key>some/folder/of/keys/{at:08}</Key><LastModified>2026-11-23T00:00:00.000Z</LastModified>\

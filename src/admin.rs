@@ -1,54 +1,120 @@
-//! The admin listener: `/healthz` and `/metrics`, apart from the S3 port.
+//! The admin listener: `/healthz`, `/metrics` and `/cache/flush`, apart from the S3 port.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
+use crate::handler::Rooms;
 use crate::metrics::Metrics;
+use crate::secret::{Secret, SecretSource};
+
+/// A token that can be guessed is none.
+const TOKEN_MIN: usize = 16;
 
 /// The admin listener as typed in `proxy.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Its address and port.
     pub listen: SocketAddr,
+    /// What a caller shows to change something; none: nothing can be changed here.
+    #[serde(default)]
+    pub token: Option<SecretSource>,
 }
 
-/// Serves until the process ends.
-pub async fn serve(metrics: Arc<Metrics>, listener: TcpListener) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
-        };
-        let metrics = metrics.clone();
-        let service = service_fn(move |request| {
-            let answer = answer(&metrics, &request);
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        tokio::spawn(
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service),
-        );
+/// What the admin listener shows and changes.
+pub struct Admin {
+    /// Its address and port.
+    pub listen: SocketAddr,
+    token: Option<Secret>,
+    metrics: Arc<Metrics>,
+    rooms: Arc<Rooms>,
+}
+
+impl Config {
+    /// Errors: a message that names the key and the remedy.
+    pub fn build(self, metrics: Arc<Metrics>, rooms: Arc<Rooms>) -> Result<Admin, String> {
+        let token = self.token.map(|source| source.load()).transpose();
+        let token = token.map_err(|why| format!("admin.token: {why}"))?;
+        if token.as_ref().is_some_and(|token| token.as_bytes().len() < TOKEN_MIN) {
+            return Err(format!(
+                "admin.token: is shorter than {TOKEN_MIN} characters. Make one with 'openssl rand -hex 32'"
+            ));
+        }
+        Ok(Admin { listen: self.listen, token, metrics, rooms })
     }
 }
 
-fn answer(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/metrics" => (StatusCode::OK, metrics.text()),
-        _ => (StatusCode::NOT_FOUND, "there is /healthz and /metrics\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+impl Admin {
+    /// Serves until the process ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            };
+            let admin = self.clone();
+            let service = service_fn(move |request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            });
+            tokio::spawn(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    }
+
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => page(StatusCode::OK, "ok\n"),
+            (&Method::GET | &Method::HEAD, "/metrics") => page(StatusCode::OK, self.metrics.text()),
+            (&Method::POST, "/cache/flush") => match self.refusal(request) {
+                None => {
+                    self.rooms.keys.flush().await;
+                    tracing::info!("every cached key is forgotten");
+                    page(StatusCode::OK, "every cached key is forgotten\n")
+                }
+                Some(refusal) => refusal,
+            },
+            (_, "/healthz" | "/metrics" | "/cache/flush") => {
+                page(StatusCode::METHOD_NOT_ALLOWED, "GET /healthz and /metrics, POST /cache/flush\n")
+            }
+            _ => page(StatusCode::NOT_FOUND, "there is GET /healthz, GET /metrics, POST /cache/flush\n"),
+        }
+    }
+
+    /// What a caller gets who does not show `Authorization: Bearer TOKEN` (RFC 6750). Compared in constant time.
+    fn refusal<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let Some(token) = &self.token else {
+            return Some(page(
+                StatusCode::FORBIDDEN,
+                "there is no admin.token in the configuration: set one\n",
+            ));
+        };
+        let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| token.matches(shown)) {
+            return None;
+        }
+        let mut refusal =
+            page(StatusCode::UNAUTHORIZED, "send 'Authorization: Bearer TOKEN' with the admin.token\n");
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        Some(refusal)
+    }
+}
+
+fn page(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response
 }

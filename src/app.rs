@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::handler::{Rooms, Sizes};
@@ -22,6 +23,8 @@ pub struct App {
     pub rooms: Arc<Rooms>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What an operator asks, if the configuration lets him.
+    pub admin: Option<Arc<Admin>>,
 }
 
 impl App {
@@ -50,7 +53,10 @@ impl App {
             sizes: Sizes::new(SIZES),
             client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
         };
-        Ok(Self { authenticator, policy, rooms: Arc::new(rooms), metrics: Arc::default() })
+        let (rooms, metrics) = (Arc::new(rooms), Arc::<Metrics>::default());
+        let admin =
+            config.admin.map(|admin| admin.build(metrics.clone(), rooms.clone())).transpose()?.map(Arc::new);
+        Ok(Self { authenticator, policy, rooms, metrics, admin })
     }
 
     /// Seals and opens a probe with every EK of the policy, so that a key that can't be used is found now.

@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use proptest::prelude::{Strategy, proptest};
@@ -619,15 +620,21 @@ async fn wrong_lengths_and_missing_lengths() {
 
 #[tokio::test]
 async fn a_disabled_ek_locks_an_enabled_one_unlocks_a_deleted_one_erases() {
-    let policy = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n[cache]\nttl_secs = 3600\n";
+    let policy = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n[cache]\nttl_secs = 3600\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"a token of the operator\"\n";
     let (store, proxy) = start(policy).await;
+    let admin = proxy.admin().await;
+    let flush = async || {
+        let request = Request::post("/cache/flush").header("authorization", "Bearer a token of the operator");
+        assert_eq!(exchange(admin, request.body(full("")).unwrap()).await.unwrap().status, 200);
+    };
     let kms = proxy.kms();
     let ek = EkName::parse("s3veil-dev-key").unwrap();
     assert_eq!(put(proxy.address, "/b/k", b"x").await.status, 200);
 
     kms.disable(&ek).await.unwrap();
     assert_eq!(get(proxy.address, "/b/k").await.status, 200, "the cached key still serves");
-    proxy.app.rooms.keys.flush().await;
+    flush().await;
     for (method, code) in [("GET", "KMS.DisabledException"), ("PUT", "KMS.DisabledException")] {
         let reply = send(proxy.address, method, "/b/k", &[], b"").await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (400, code), "{method}");
@@ -635,14 +642,14 @@ async fn a_disabled_ek_locks_an_enabled_one_unlocks_a_deleted_one_erases() {
     assert!(!send(proxy.address, "HEAD", "/b/k", &[], &[]).await.status.is_success());
 
     kms.enable(&ek).await.unwrap();
-    proxy.app.rooms.keys.flush().await;
+    flush().await;
     assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"x");
 
     kms.delete(&ek).await.unwrap();
-    proxy.app.rooms.keys.flush().await;
+    flush().await;
     assert_eq!(get(proxy.address, "/b/k").await.code(), "KMS.NotFoundException");
     kms.create(&ek).await.unwrap();
-    proxy.app.rooms.keys.flush().await;
+    flush().await;
     assert_eq!(
         get(proxy.address, "/b/k").await.code(),
         "KMS.InvalidCiphertextException",

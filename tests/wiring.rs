@@ -175,3 +175,31 @@ async fn passthrough_and_deny() {
     let range = send(opened.address, "GET", "/b/sealed", &[("range", "bytes=1-1")], b"").await;
     assert_eq!(range.bytes(), b"l");
 }
+
+#[tokio::test]
+async fn the_admin_listener_changes_nothing_without_its_token() {
+    let store = MemoryStore::start().await;
+    let with = |token: &str| format!("{SEALED}[admin]\nlisten = \"127.0.0.1:0\"\n{token}");
+    let proxy = Proxy::start(&store.endpoint, &with("token = \"0123456789abcdef\"")).await;
+    let tokenless = Proxy::start(&store.endpoint, &with("")).await;
+    let (admin, closed) = (proxy.admin().await, tokenless.admin().await);
+    for (to, method, path, authorization, status) in [
+        (admin, "GET", "/healthz", "", 200),
+        (admin, "GET", "/metrics", "", 200),
+        (admin, "POST", "/cache/flush", "Bearer 0123456789abcdef", 200),
+        (admin, "POST", "/cache/flush", "Bearer 0123456789abcdeg", 401),
+        (admin, "POST", "/cache/flush", "Bearer ", 401),
+        (admin, "POST", "/cache/flush", "Basic 0123456789abcdef", 401),
+        (admin, "POST", "/cache/flush", "", 401),
+        (admin, "GET", "/cache/flush", "Bearer 0123456789abcdef", 405),
+        (admin, "POST", "/metrics", "", 405),
+        (admin, "GET", "/", "", 404),
+        (closed, "POST", "/cache/flush", "Bearer ", 403),
+        (closed, "GET", "/healthz", "", 200),
+    ] {
+        let request = Request::builder().method(method).uri(path).header("authorization", authorization);
+        let reply = exchange(to, request.body(full("")).unwrap()).await.unwrap();
+        assert_eq!(reply.status.as_u16(), status, "{method} {path} {authorization:?}");
+        assert!(!String::from_utf8_lossy(reply.bytes()).contains("0123456789abcdef"));
+    }
+}

@@ -24,19 +24,19 @@ impl Serve {
         let flags: Vec<_> = self.listen.iter().map(|listen| ("listen", listen.to_string())).collect();
         let config = Config::load(&self.file.config, &flags).map_err(anyhow::Error::msg)?;
         config.log.start().map_err(anyhow::Error::msg)?;
-        let (listen, admin) = (config.listen, config.admin.clone());
+        let listen = config.listen;
         let file = self.file.config.display();
         let app = App::build(config).map_err(|why| anyhow::anyhow!("{file}: {why}"))?;
         app.probe().await.map_err(|why| anyhow::anyhow!("{file}: {why}"))?;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("{file}: listen: '{listen}' can't be bound"))?;
-        if let Some(admin) = admin {
+        if let Some(admin) = app.admin.clone() {
             let listen = admin.listen;
             let listener = TcpListener::bind(listen)
                 .await
                 .with_context(|| format!("{file}: admin.listen: '{listen}' can't be bound"))?;
-            tokio::spawn(crate::admin::serve(app.metrics.clone(), listener));
+            tokio::spawn(admin.serve(listener));
         }
         tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
         crate::listener::serve(Arc::new(app), listener, super::asked_to_stop()).await;

@@ -74,6 +74,14 @@ impl Proxy {
         Self { address, app, keys }
     }
 
+    /// The admin listener, which `more` must have asked for: by `[admin]` with any address.
+    pub async fn admin(&self) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(self.app.admin.clone().expect("[admin] is configured").serve(listener));
+        address
+    }
+
     /// The embedded KMS, as `s3veil key` opens it.
     pub fn kms(&self) -> Box<dyn s3veil::kms::Kms> {
         let path = self.keys.path().join("keys");
