@@ -57,12 +57,7 @@ impl Config {
     ///
     /// Errors: one line per mistake with file, key, value and remedy.
     pub fn load(file: &Path, flags: &[(&str, String)]) -> Result<Self, String> {
-        if !file.is_file() {
-            return Err(format!("{}: there is no such file. Name one with --config", file.display()));
-        }
-        let mut figment = Figment::from(Serialized::default("listen", "127.0.0.1:8333"))
-            .merge(Toml::file_exact(file))
-            .merge(Env::prefixed("S3VEIL_").split("__").filter(|key| !OWN_VARIABLES.contains(&key.as_str())));
+        let mut figment = read(file)?;
         for (key, value) in flags {
             figment = figment.merge(Serialized::global(key, value));
         }
@@ -70,9 +65,7 @@ impl Config {
     }
 
     fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
-        let config: Self = figment.extract().map_err(|errors| {
-            errors.into_iter().map(|why| explain(&why, &figment, file)).collect::<Vec<_>>().join("\n")
-        })?;
+        let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
         if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
             return Err(format!(
                 "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
@@ -83,6 +76,35 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// One section alone, for commands that need no more of the configuration: their machine may hold no more.
+///
+/// Errors: as those of [`Config::load`].
+pub fn section<T: serde::de::DeserializeOwned>(file: &Path, key: &str) -> Result<T, String> {
+    let figment = read(file)?;
+    figment.focus(key).extract().map_err(|errors| {
+        let within = errors.into_iter().map(|mut error| {
+            error.path.insert(0, key.to_owned());
+            error
+        });
+        explain_all(within, &figment, file)
+    })
+}
+
+fn read(file: &Path) -> Result<Figment, String> {
+    if !file.is_file() {
+        return Err(format!("{}: there is no such file. Name one with --config", file.display()));
+    }
+    let environment =
+        Env::prefixed("S3VEIL_").split("__").filter(|key| !OWN_VARIABLES.contains(&key.as_str()));
+    Ok(Figment::from(Serialized::default("listen", "127.0.0.1:8333"))
+        .merge(Toml::file_exact(file))
+        .merge(environment))
+}
+
+fn explain_all(errors: impl IntoIterator<Item = figment::Error>, figment: &Figment, file: &Path) -> String {
+    errors.into_iter().map(|why| explain(&why, figment, file)).collect::<Vec<_>>().join("\n")
 }
 
 /// Variables that begin alike but are no settings.

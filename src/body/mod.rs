@@ -35,7 +35,7 @@ pub fn full(bytes: impl Into<Bytes>) -> ByteBody {
 }
 
 /// A body from a source that is asked piece by piece.
-fn from_source<S, F, E>(source: S, next: impl Fn(S) -> F + Send + 'static) -> ByteBody
+pub fn from_source<S, F, E>(source: S, next: impl Fn(S) -> F + Send + 'static) -> ByteBody
 where
     S: Send + 'static,
     F: Future<Output = Result<Option<(Bytes, S)>, E>> + Send + 'static,

@@ -3,12 +3,17 @@
 mod config;
 mod dev;
 mod embedded;
+mod inspect;
 pub mod key;
+mod object;
 mod serve;
+mod unseal;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use crate::kms;
 
 /// A transparent encrypting reverse proxy for S3.
 #[derive(Debug, Parser)]
@@ -29,6 +34,10 @@ enum Command {
     Config(config::ConfigCommand),
     /// Manage the EKs of a KMS.
     Key(KeyArguments),
+    /// Show what an object's envelope says. Nothing secret, and nothing verified.
+    Inspect(inspect::Inspect),
+    /// Open a raw stored body without any store: with its envelope, its name and the KMS.
+    Unseal(unseal::Unseal),
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,13 +65,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Dev(command) => command.run().await,
         Command::Config(command) => command.run().await,
         Command::Key(arguments) => arguments.run().await,
+        Command::Inspect(command) => command.run().await,
+        Command::Unseal(command) => command.run().await,
     }
 }
 
 impl KeyArguments {
     async fn run(self) -> anyhow::Result<()> {
-        let config = crate::config::Config::load(&self.file.config, &[]).map_err(anyhow::Error::msg)?;
-        let mut kmss = config.kms.build().map_err(anyhow::Error::msg)?;
+        let file = &self.file.config;
+        let kmss: kms::config::Config = crate::config::section(file, "kms").map_err(anyhow::Error::msg)?;
+        let mut kmss = kmss.build().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
         let names = kmss.keys().cloned().collect::<Vec<_>>().join(", ");
         let name = match self.kms {
             Some(name) => name,

@@ -71,6 +71,11 @@ impl Envelope {
         &self.header
     }
 
+    /// What the object's key is known by, without leading to it. The same in every copy of the object.
+    pub fn commitment(&self) -> &[u8; 32] {
+        &self.commitment
+    }
+
     /// Reads the text that [`Envelope::encode`] made, and nothing else: each envelope has one form.
     ///
     /// # Errors
