@@ -3,7 +3,7 @@
 raw.py create BUCKET        makes a bucket
 raw.py sealed BUCKET ROOT   the store holds the files below ROOT, and nothing of their plaintext
 raw.py remove BUCKET        removes a bucket, which must be empty in the store as well
-raw.py put|get URL FILE     what curl would do with a presigned URL
+raw.py put|get URL FILE     a presigned URL, by curl
 """
 
 import sys
