@@ -46,7 +46,8 @@ fn seal(plain: &[u8], buffer: &mut BytesMut, mut give: impl FnMut(&[u8])) -> Env
         give(buffer);
         left = &left[len..];
     }
-    give(&sealer.finish(&TRAILER).expect("the last chunk is sealed"));
+    let trailer = sealer.finish(&TRAILER).expect("the last chunk is sealed");
+    give(&trailer.expect("a stream has a trailer"));
     envelope
 }
 

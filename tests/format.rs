@@ -426,7 +426,7 @@ fn store(place: Place<'_>, plain: &[u8]) -> Stored {
         left = &left[len..];
     }
     let client = ClientSum::new(SumAlgorithm::Sha256, &Sha256::digest(plain));
-    body.extend_from_slice(&sealer.finish(&Trailer { crc64: crc64(plain), client }).unwrap());
+    body.extend_from_slice(&sealer.finish(&Trailer { crc64: crc64(plain), client }).unwrap().unwrap());
     assert_eq!(sealed_len(&body), plain_len(plain.len() as u64).sealed());
     Stored { envelope: envelope.encode(), body }
 }

@@ -61,7 +61,9 @@ impl SealedBody {
         if sealer.next_len().is_none() {
             let trailer = self.trailer().await?;
             let sealer = self.sealer.take().expect("seen above");
-            chunk.extend_from_slice(&sealer.finish(&trailer)?);
+            if let Some(trailer) = sealer.finish(&trailer)? {
+                chunk.extend_from_slice(&trailer);
+            }
         }
         out.unsplit(chunk);
         Ok(Some(out.freeze()))

@@ -3,16 +3,21 @@
 //! Base64url of `[header, sealed OEK, commitment]` in CBOR. [`Envelope`] is what was read and is not yet believed;
 //! only [`Opened`] yields keys. `docs/format.md`, "Envelope".
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use minicbor::{Decoder, Encoder};
 
-use super::chunk::{Opener, Sealer};
 use super::error::Error;
 use super::header::{Header, array};
 use super::key::{Dek, Kek, Oek, Place, SEALED_OEK_LEN};
-use super::len::{Layout, SealedLen};
+use super::len::{Layout, PlainLen, SealedLen};
+use super::manifest::Manifest;
+use super::opener::Opener;
+use super::part::{PartNumber, PartSalt};
 use super::range::PlainRange;
+use super::sealer::Sealer;
 use super::trailer::Trailer;
 
 /// The most base64 characters of an envelope.
@@ -143,7 +148,7 @@ impl Fresh {
     /// [`Error::Misuse`] if the envelope is of a composite object.
     pub fn into_sealer(self) -> Result<Sealer, Error> {
         match self.layout {
-            Layout::Stream(length) => Ok(Sealer::new(&self.oek, length)),
+            Layout::Stream(length) => Ok(Sealer::stream(&self.oek, length)),
             Layout::Composite => Err(Error::Misuse("a composite object has no stream to seal")),
         }
     }
@@ -173,7 +178,7 @@ impl Opened {
     pub fn into_opener(self, range: PlainRange) -> Result<Opener, Error> {
         match self.header.layout {
             Layout::Stream(length) if range.end() <= length.get() => {
-                Ok(Opener::new(&self.oek, length, range))
+                Ok(Opener::stream(&self.oek, length, range))
             }
             Layout::Stream(_) => Err(Error::Misuse("the range is of a longer object")),
             Layout::Composite => Err(Error::Misuse("a composite object has no stream to open")),
@@ -189,6 +194,64 @@ impl Opened {
         match self.header.layout {
             Layout::Stream(length) => Trailer::open(self.oek.trailer_key(), length, sealed),
             Layout::Composite => Err(Error::Misuse("a composite object has no stream trailer")),
+        }
+    }
+
+    /// The sealer of a part, under a fresh salt: a part that is sent again is sealed under another key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] without random bytes; [`Error::Misuse`] if the object is a stream.
+    pub fn part_sealer(&self, number: PartNumber, length: PlainLen) -> Result<Sealer, Error> {
+        self.composite()?;
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|_| Error::Random)?;
+        Ok(Sealer::part(&self.oek, number, &salt, length))
+    }
+
+    /// The opener for a range of a composite object. `salt` is that of the first part which the range touches, if
+    /// [`Manifest::locate`] says that its head is not read with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if the object is a stream, the range is past the end, or there is a salt too few or too many.
+    pub fn into_composite_opener(
+        self,
+        manifest: Arc<Manifest>,
+        range: PlainRange,
+        salt: Option<PartSalt>,
+    ) -> Result<Opener, Error> {
+        self.composite()?;
+        match range.end() <= manifest.length().get() {
+            true => Opener::composite(self.oek, manifest, range, salt),
+            false => Err(Error::Misuse("the range is of a longer object")),
+        }
+    }
+
+    /// The block that closes a composite object of these parts, in sealed bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`]; [`Error::Misuse`] if the object is a stream.
+    pub fn seal_manifest(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+        self.composite()?;
+        manifest.seal(&self.oek)
+    }
+
+    /// Opens the block, in sealed bytes, that closes a composite object of this size.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tampered`] if it is not the block of this object; [`Error::Misuse`] if the object is a stream.
+    pub fn open_manifest(&self, block: &[u8], stored: SealedLen) -> Result<Manifest, Error> {
+        self.composite()?;
+        Manifest::open(&self.oek, block, stored)
+    }
+
+    fn composite(&self) -> Result<(), Error> {
+        match self.header.layout {
+            Layout::Composite => Ok(()),
+            Layout::Stream(_) => Err(Error::Misuse("a stream has no parts")),
         }
     }
 

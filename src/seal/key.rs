@@ -55,10 +55,12 @@ keys! {
     pub(super) Kek;
     /// The object encryption key, random for each object.
     pub(super) Oek;
-    /// The key of a stream's chunks.
+    /// The key of the chunks of a stream or a part.
     pub(super) BodyKey;
     /// The key of a stream's trailer.
     pub(super) TrailerKey;
+    /// The key of a composite object's manifest.
+    pub(super) ManifestKey;
 }
 
 impl From<[u8; KEY_LEN]> for Dek {
@@ -155,6 +157,26 @@ impl Oek {
         key
     }
 
+    /// `part key = HKDF(ikm = OEK, salt = part salt, info = "s3veil/v1/part" ‖ be32(number))`. The salt is fresh each
+    /// time that a part is sent, so that no key and nonce ever meet two plaintexts.
+    pub(super) fn part_key(&self, salt: &[u8; 32], number: u16) -> BodyKey {
+        let mut key = BodyKey([0; KEY_LEN]);
+        self.extract(salt, &[b"s3veil/v1/part", &u32::from(number).to_be_bytes()], &mut key.0);
+        key
+    }
+
+    /// `manifest key = HKDF(ikm = OEK, salt = manifest salt, info = "s3veil/v1/manifest")`
+    pub(super) fn manifest_key(&self, salt: &[u8; 32]) -> ManifestKey {
+        let mut key = ManifestKey([0; KEY_LEN]);
+        self.extract(salt, &[b"s3veil/v1/manifest"], &mut key.0);
+        key
+    }
+
+    fn extract(&self, salt: &[u8; 32], info: &[&[u8]], out: &mut [u8; 32]) {
+        let hkdf = Hkdf::<Sha256>::new(Some(salt), &self.0);
+        hkdf.expand_multi_info(info, out).expect("32 bytes are less than HKDF's limit");
+    }
+
     /// The OEK is uniformly random, so it needs no extraction (RFC 5869, section 3.3).
     fn expand(&self, label: &[u8], out: &mut [u8; 32]) {
         let hkdf = Hkdf::<Sha256>::from_prk(&self.0).expect("the key is as long as the hash");
@@ -187,6 +209,22 @@ impl TrailerKey {
         let mut opened: [u8; TRAILER_SEALED_LEN] = sealed.try_into().map_err(|_| Error::Tampered)?;
         let trailer = open_once(&self.0, aad, &mut opened)?;
         Ok(trailer.try_into().expect("the tag is cut off"))
+    }
+}
+
+impl ManifestKey {
+    /// Seals all but the last 16 bytes in place, which become the tag. The key seals nothing else.
+    pub(super) fn seal(self, aad: &[u8], message: &mut [u8]) {
+        seal_once(&self.0, aad, message);
+    }
+
+    /// Opens in place what [`ManifestKey::seal`] sealed, and gives the plaintext.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tampered`] if the key, the associated data or the message is another.
+    pub(super) fn open<'m>(self, aad: &[u8], message: &'m mut [u8]) -> Result<&'m [u8], Error> {
+        open_once(&self.0, aad, message)
     }
 }
 
@@ -230,7 +268,7 @@ fn seal_once(key: &[u8; KEY_LEN], aad: &[u8], message: &mut [u8]) {
 
 /// Opens in place what [`seal_once`] sealed, and gives the plaintext.
 fn open_once<'m>(key: &[u8; KEY_LEN], aad: &[u8], message: &'m mut [u8]) -> Result<&'m [u8], Error> {
-    let (text, tag) = message.split_at_mut(message.len() - 16);
+    let (text, tag) = message.split_at_mut(message.len().checked_sub(16).ok_or(Error::Tampered)?);
     let tag = Tag::try_from(&*tag).expect("the tag is the last 16 bytes");
     Aes256Gcm::new(key.into())
         .decrypt_inout_detached(&Nonce::default(), aad, InOutBuf::from(&mut *text), &tag)

@@ -18,17 +18,24 @@ mod header;
 mod key;
 mod len;
 mod magic;
+mod manifest;
+mod opener;
+mod part;
 mod range;
+mod sealer;
 mod trailer;
 #[cfg(test)]
 mod vectors;
 
-pub use chunk::{Opener, Sealer};
 pub use envelope::{Envelope, Fresh, Opened};
 pub use error::Error;
 pub use header::{Header, Sse};
 pub use key::{Dek, Place};
 pub use len::{CHUNK, Layout, MAGIC_LEN, PlainLen, SealedLen, TAG, TRAILER_LEN};
 pub use magic::{MAGIC, is_magic};
+pub use manifest::{BLOCK_MAX, FOOTER_LEN, Located, Manifest, ObjectSum, Part, SumKind, block_len};
+pub use opener::Opener;
+pub use part::{PART_HEAD_LEN, PartNumber, PartSalt};
 pub use range::{ChunkSpan, PlainAsk, PlainRange, SealedAsk, SealedRange};
+pub use sealer::Sealer;
 pub use trailer::{ClientSum, SumAlgorithm, Trailer};

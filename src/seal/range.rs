@@ -102,6 +102,11 @@ impl PlainRange {
         Self { start: 0, end: total.get() }
     }
 
+    /// The bytes from `start` up to, not including, `end`; of an empty part, none.
+    pub(super) fn within(start: u64, end: u64) -> Self {
+        Self { start, end }
+    }
+
     /// The first plaintext byte.
     pub fn start(self) -> u64 {
         self.start

@@ -136,7 +136,7 @@ impl SumAlgorithm {
         }
     }
 
-    fn from_id(id: u8) -> Option<Self> {
+    pub(super) fn from_id(id: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| *algorithm as u8 == id)
     }
 }
