@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 MAGIC = bytes.fromhex("9373337665696c000d0a1a0a00000001")
 CHUNK, TAG, FRAME, TRAILER = 65_536, 16, 80, 64
+FOOTER_MAGIC = bytes.fromhex("9373337665696c01")
+PART_HEAD, SALT, FOOTER, BLOCK_MAX = 48, 32, 16, 1 << 20
 MAX = 5 << 40
 SUMS = {1: 4, 2: 4, 3: 8, 4: 20, 5: 32, 6: 16, 7: 8, 8: 8, 9: 16}
 
@@ -34,9 +36,11 @@ class Refused(Exception):
 
 
 def read(text, body, dek, bucket, key):
-    """The plaintext and the trailer of a stored object."""
+    """The plaintext of a stored object, and a stream's trailer or a composite object's manifest."""
     envelope = parse(text)
     oek = open_oek(envelope, dek, bucket.encode(), key.encode())
+    if envelope["fields"][1] == 2:
+        return open_composite(oek, body)
     return open_body(oek, envelope["fields"], body)
 
 
@@ -49,6 +53,10 @@ def chunks(p):
 
 def sealed(p):
     return p + TAG * chunks(p) + FRAME
+
+
+def sealed_part(p):
+    return p + TAG * chunks(p) + PART_HEAD
 
 
 def layout(size):
@@ -81,6 +89,10 @@ def kek(dek, fields, bucket, key):
 
 def expand(oek, label):
     return HKDFExpand(SHA256(), 32, info=b"s3veil/v1/" + label).derive(oek)
+
+
+def salted(oek, salt, label):
+    return HKDF(SHA256(), 32, salt=salt, info=b"s3veil/v1/" + label).derive(oek)
 
 
 def open_oek(envelope, dek, bucket, key):
@@ -185,24 +197,80 @@ def item(data, at):
 
 
 def open_body(oek, fields, body):
-    if fields[1] != 1:
-        raise Refused("size", "Misuse")
     p = fields[7]
     if layout(len(body)) != ("stream", p):
         raise Refused("size", "Tampered")
     if body[:16] != MAGIC:
         raise Refused("body", "Tampered")
-    key, at, plain = AESGCM(expand(oek, b"stream")), 16, []
+    plain = open_chunks(expand(oek, b"stream"), p, body[16:])
+    return plain, open_trailer(oek, p, body[-TRAILER:])
+
+
+def open_chunks(key, p, data):
+    """The plaintext of the chunks that data begins with."""
+    key, at, plain = AESGCM(key), 0, []
     for i in range(chunks(p)):
         last = i == chunks(p) - 1
         size = (p - i * CHUNK if last else CHUNK) + TAG
         try:
-            plain.append(key.decrypt(i.to_bytes(11, "big") + bytes([last]), body[at : at + size], None))
+            plain.append(key.decrypt(i.to_bytes(11, "big") + bytes([last]), data[at : at + size], None))
         except InvalidTag:
             raise Refused("body", "Tampered") from None
         at += size
-    plain = b"".join(plain)
-    return plain, open_trailer(oek, p, body[-TRAILER:])
+    return b"".join(plain)
+
+
+def open_composite(oek, body):
+    if layout(len(body)) != ("composite", None):
+        raise Refused("size", "Tampered")
+    manifest, block = open_manifest(oek, body)
+    if sum(sealed_part(part[1]) for part in manifest["parts"]) + block != len(body):
+        raise Refused("manifest", "Tampered")
+    plain, at = [], 0
+    for number, p, *_ in manifest["parts"]:
+        if body[at : at + 16] != MAGIC:
+            raise Refused("body", "Tampered")
+        key = salted(oek, body[at + 16 : at + PART_HEAD], b"part" + number.to_bytes(4, "big"))
+        plain.append(open_chunks(key, p, body[at + PART_HEAD : at + sealed_part(p)]))
+        at += sealed_part(p)
+    return b"".join(plain), manifest
+
+
+def open_manifest(oek, body):
+    """The manifest of a composite object, and how many bytes its block has."""
+    refuse = Refused("manifest", "Tampered")
+    footer = body[-FOOTER:]
+    length = int.from_bytes(footer[8:], "big")
+    if footer[:8] != FOOTER_MAGIC or not SALT + TAG + FOOTER <= length <= min(BLOCK_MAX, len(body)):
+        raise refuse
+    block = body[-length:]
+    try:
+        key = AESGCM(salted(oek, block[:SALT], b"manifest"))
+        data = key.decrypt(bytes(12), block[SALT:-FOOTER], len(body).to_bytes(8, "big") + footer)
+        (parts, checksum), at = nested(data, 0)
+    except (InvalidTag, ValueError, IndexError, TypeError):
+        raise refuse from None
+    if any(data[at:]) or not parts or [part[0] for part in parts] != sorted({part[0] for part in parts}):
+        raise refuse
+    if not all(1 <= part[0] <= 9999 for part in parts) or sum(part[1] for part in parts) > MAX:
+        raise refuse
+    algorithm, kind, value = checksum or (0, 1, None)
+    values = [part[2] for part in parts if len(part) > 2] + ([value] if checksum else [])
+    if kind not in (1, 2) or any(len(value) != SUMS.get(algorithm) for value in values):
+        raise refuse
+    return {"parts": parts, "checksum": checksum}, length
+
+
+def nested(data, at):
+    """An item that may be an array of items; and what comes after."""
+    if data[at] >> 5 != 4:
+        return item(data, at)
+    count, at = head(data, at, 4)
+    items = []
+    for _ in range(count):
+        value, at = nested(data, at)
+        items.append(value)
+    return items, at
 
 
 def open_trailer(oek, p, data):
@@ -259,8 +327,8 @@ def main(args):
     if args[:1] == ["read"] and len(args) == 6:
         envelope, path, dek, bucket, key = args[1:]
         with open(path, "rb") as file:
-            plain, trailer = read(envelope, file.read(), bytes.fromhex(dek), bucket, key)
-        if trailer["crc64"] != crc64nvme(plain):
+            plain, end = read(envelope, file.read(), bytes.fromhex(dek), bucket, key)
+        if end.get("crc64", crc64nvme(plain)) != crc64nvme(plain):
             raise Refused("trailer", "another CRC")
         sys.stdout.buffer.write(plain)
     elif args[:1] == ["vectors"] and len(args) > 1:

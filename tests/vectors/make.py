@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the test vectors of the sealed format, with the keys of the second reader and none of s3veil's code.
 
-    make.py            writes stream-v1.json and stream-v1-negative.json beside itself
+    make.py            writes stream-v1.json, stream-v1-negative.json and composite-v1.json beside itself
 
 Every random byte of a writer (salt, OEK) is a SHA-256 of a name here, so that the files come out the same each time.
 """
@@ -95,7 +95,70 @@ def body(plain, client=None, oek=OEK):
     return reader.MAGIC + b"".join(sealed) + seal_trailer(trailer_of(plain, client), len(plain), oek)
 
 
+def seal_part(number, salt, plain, oek=OEK):
+    key = AESGCM(reader.salted(oek, salt, b"part" + number.to_bytes(4, "big")))
+    pieces = [plain[at : at + reader.CHUNK] for at in range(0, len(plain), reader.CHUNK)] or [b""]
+    nonces = [i.to_bytes(11, "big") + bytes([i == len(pieces) - 1]) for i in range(len(pieces))]
+    return reader.MAGIC + salt + b"".join(key.encrypt(nonce, piece, None) for nonce, piece in zip(nonces, pieces))
+
+
+def array(items):
+    return number(4, len(items)) + b"".join(array(i) if isinstance(i, list) else cbor(i) for i in items)
+
+
+def seal_manifest(parts, checksum, salt, before, oek=OEK):
+    """The block that closes an object with so many sealed bytes before it."""
+    data = array([parts, checksum])
+    size = before + reader.SALT + len(data) + reader.TAG + reader.FOOTER
+    padding = (1 - (size - reader.FRAME)) % (reader.CHUNK + reader.TAG)
+    size += padding
+    footer = reader.FOOTER_MAGIC + (size - before).to_bytes(8, "big")
+    key = AESGCM(reader.salted(oek, salt, b"manifest"))
+    return salt + key.encrypt(bytes(12), data + bytes(padding), size.to_bytes(8, "big") + footer) + footer
+
+
 # Objects that open.
+
+
+def composite(name, sizes, checksum=None, values=None):
+    """Parts of these numbers and lengths. The body, of 64 KiB at least, stands there as its hash."""
+    fields = {n: value for n, value in fields_of(0, _1=2).items() if n != 7}
+    plain = plaintext(sum(length for _, length in sizes))
+    at, sealed, salts = 0, b"", []
+    for n, length in sizes:
+        salts.append(fixed(f"salt of part {n}"))
+        sealed += seal_part(n, salts[-1], plain[at : at + length])
+        at += length
+    parts = [[n, length] + ([values[i]] if values else []) for i, (n, length) in enumerate(sizes)]
+    salt = fixed("salt of the manifest")
+    body = sealed + seal_manifest(parts, checksum or [], salt, len(sealed))
+    made = envelope(fields, "bucket", "a/b")
+    assert reader.read(made, body, DEK, "bucket", "a/b") == (plain, {"parts": parts, "checksum": checksum or []})
+    return {
+        "name": name,
+        "dek": DEK.hex(),
+        "oek": OEK.hex(),
+        "salt": SALT.hex(),
+        "bucket": "bucket",
+        "key": "a/b",
+        "parts": [{"number": n, "length": p, "salt": s.hex()} for (n, p), s in zip(sizes, salts)],
+        "values": values and [value.hex() for value in values],
+        "checksum": checksum and {"algorithm": checksum[0], "kind": checksum[1], "value": checksum[2].hex()},
+        "manifest_salt": salt.hex(),
+        "envelope": made,
+        "size": len(body),
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+    }
+
+
+def composites():
+    yield composite("one empty part", [(1, 0)])
+    yield composite("one part of one byte", [(1, 1)])
+    yield composite("parts of odd lengths and numbers", [(1, 65_536), (2, 65_537), (7, 1), (9_999, 0)])
+    yield composite("a full-object checksum", [(1, 100_000), (2, 7)], [3, 1, fixed("crc")[:8]])
+    values = [fixed("part 1"), fixed("part 2")]
+    yield composite("a checksum of checksums", [(1, 100_000), (2, 7)], [5, 2, fixed("all parts")], values)
+    yield composite("many parts", [(n, n % 3) for n in range(1, 100)])
 
 
 def positive(name, length, bucket="bucket", key="a/b", client=None, **changed):
@@ -351,3 +414,4 @@ def write(name, vectors):
 if __name__ == "__main__":
     write("stream-v1.json", list(positives()))
     write("stream-v1-negative.json", [*forms(), *keys(), *bodies()])
+    write("composite-v1.json", list(composites()))
