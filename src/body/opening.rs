@@ -16,7 +16,7 @@ pub struct Opening {
     skip: u64,
     /// Sealed bytes read that belong to the next chunk.
     rest: Bytes,
-    /// For a read of the whole object: its trailer follows, and must agree.
+    /// For a read of a whole stream: its trailer follows, and must agree.
     whole: Option<Hasher>,
     trailer: Option<Trailer>,
     /// Opened, but not yet given out.
@@ -35,8 +35,8 @@ pub enum Broken {
 }
 
 impl Opening {
-    /// Opens what `body` brings, after `skip` sealed bytes. `whole`: the range is the whole object, and the trailer
-    /// comes behind it.
+    /// Opens what `body` brings, after `skip` sealed bytes. `whole`: the range is the whole of a stream, and the
+    /// trailer comes behind it.
     pub fn new(body: ByteBody, opener: Opener, skip: u64, whole: bool) -> Self {
         let whole = whole.then(|| Hasher::new(Algorithm::Crc64Nvme));
         Self { body, opener: Some(opener), skip, rest: Bytes::new(), whole, trailer: None, ready: None }
@@ -70,19 +70,24 @@ impl Opening {
         }
     }
 
-    /// The next chunk. The last one of a whole object only after the trailer has agreed.
+    /// The next chunk. The last one of a whole stream only after the trailer has agreed.
     async fn open_next(&mut self) -> Result<Option<Bytes>, Broken> {
-        let Some(len) = self.opener.as_ref().and_then(Opener::next_len) else { return Ok(None) };
-        let mut chunk = self.read(len).await?;
-        let opener = self.opener.as_mut().expect("seen above");
-        opener.open(&mut chunk)?;
-        if let Some(hasher) = &mut self.whole {
-            hasher.update(&chunk);
+        while let Some(len) = self.opener.as_ref().and_then(Opener::next_len) {
+            let mut chunk = self.read(len).await?;
+            let opener = self.opener.as_mut().expect("seen above");
+            opener.open(&mut chunk)?;
+            if let Some(hasher) = &mut self.whole {
+                hasher.update(&chunk);
+            }
+            if opener.next_len().is_none() {
+                self.end().await?;
+            }
+            // The head of a part has no plaintext.
+            if !chunk.is_empty() {
+                return Ok(Some(chunk.freeze()));
+            }
         }
-        if opener.next_len().is_none() {
-            self.end().await?;
-        }
-        Ok(Some(chunk.freeze()))
+        Ok(None)
     }
 
     async fn end(&mut self) -> Result<(), Broken> {

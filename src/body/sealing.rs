@@ -7,24 +7,25 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::checked::{Checked, Failed};
 use super::{ByteBody, from_source};
 use crate::s3::checksum::{Algorithm, Checksum};
-use crate::seal::{self, ClientSum, MAGIC, PlainLen, SealedLen, Sealer, SumAlgorithm, TRAILER_LEN, Trailer};
+use crate::seal::{self, ClientSum, SealedLen, Sealer, SumAlgorithm, TRAILER_LEN, Trailer};
 
-/// A sealed body: magic, chunks, trailer. Its end comes only when every check of the plaintext has passed.
+/// A sealed body, a stream or a part. Its end comes only when every check of the plaintext has passed.
 pub struct SealedBody {
     source: Checked,
     length: SealedLen,
-    /// Gone once the trailer is written.
+    /// Gone once the body's end is written.
     sealer: Option<Sealer>,
     /// Plaintext read that belongs to the next chunk.
     rest: Bytes,
-    /// The magic goes out with the first chunk.
-    begun: bool,
+    /// Goes out with the first chunk.
+    head: Bytes,
 }
 
 impl SealedBody {
     /// Seals what `source` gives with a sealer for the same length.
-    pub fn new(source: Checked, length: PlainLen, sealer: Sealer) -> Self {
-        Self { source, length: length.sealed(), sealer: Some(sealer), rest: Bytes::new(), begun: false }
+    pub fn new(source: Checked, sealer: Sealer) -> Self {
+        let (length, head) = (sealer.length(), sealer.head());
+        Self { source, length, sealer: Some(sealer), rest: Bytes::new(), head }
     }
 
     /// Length in sealed bytes.
@@ -40,14 +41,13 @@ impl SealedBody {
         )
     }
 
-    /// The next sealed chunk; the last one with the trailer.
+    /// The next sealed chunk; the last one with the trailer, if there is one.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         let Some(sealer) = &mut self.sealer else { return Ok(None) };
         let Some(len) = sealer.next_len() else { return Ok(None) };
-        let head = if self.begun { &[][..] } else { &MAGIC[..] };
-        self.begun = true;
+        let head = std::mem::take(&mut self.head);
         let mut out = BytesMut::with_capacity(head.len() + len + (seal::TAG + TRAILER_LEN) as usize);
-        out.extend_from_slice(head);
+        out.extend_from_slice(&head);
         let mut chunk = out.split_off(head.len());
         while chunk.len() < len {
             if self.rest.is_empty() {
@@ -59,6 +59,7 @@ impl SealedBody {
         }
         sealer.seal(&mut chunk)?;
         if sealer.next_len().is_none() {
+            // The last chunk of a part leaves only now as well.
             let trailer = self.trailer().await?;
             let sealer = self.sealer.take().expect("seen above");
             if let Some(trailer) = sealer.finish(&trailer)? {

@@ -52,7 +52,7 @@ pub(super) async fn put_object(
         headers::ENVELOPE,
         HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
     );
-    let sealed = SealedBody::new(checked, length, fresh.into_sealer()?);
+    let sealed = SealedBody::new(checked, fresh.into_sealer()?);
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
     let result = rooms.backend.send(request).await;
