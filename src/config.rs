@@ -96,8 +96,7 @@ fn read(file: &Path) -> Result<Figment, String> {
     if !file.is_file() {
         return Err(format!("{}: there is no such file. Name one with --config", file.display()));
     }
-    let environment =
-        Env::prefixed("S3VEIL_").split("__").filter(|key| !OWN_VARIABLES.contains(&key.as_str()));
+    let environment = Env::prefixed("S3VEIL_").split("__").filter(|key| is_setting(key.as_str()));
     Ok(Figment::from(Serialized::default("listen", "127.0.0.1:8333"))
         .merge(Toml::file_exact(file))
         .merge(environment))
@@ -107,8 +106,14 @@ fn explain_all(errors: impl IntoIterator<Item = figment::Error>, figment: &Figme
     errors.into_iter().map(|why| explain(&why, figment, file)).collect::<Vec<_>>().join("\n")
 }
 
-/// Variables that begin alike but are no settings.
-const OWN_VARIABLES: [&str; 3] = ["tools", "config", "master_key"];
+/// Whether a variable, without its prefix, is a setting. Some that begin alike are not: s3veil's own, and those that
+/// Kubernetes gives every pod beside a service by the name of s3veil (`S3VEIL_PORT`, `S3VEIL_SERVICE_HOST`, ...).
+fn is_setting(variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase();
+    let own = ["tools", "config", "master_key"].contains(&name.as_str());
+    let kubernetes = name == "port" || name.starts_with("port_") || name.starts_with("service_");
+    !own && !kubernetes
+}
 
 /// One mistake: file, key, value, remedy. The value of a secret is not shown.
 fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {

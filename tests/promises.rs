@@ -661,6 +661,24 @@ async fn a_disabled_ek_locks_an_enabled_one_unlocks_a_deleted_one_erases() {
 // --- the way of a request ------------------------------------------------------------------------------------------
 
 #[tokio::test]
+async fn a_put_that_is_none_is_refused() {
+    let (store, proxy) = start(SEALED).await;
+    for (path, header) in [
+        ("/b/k", ("x-amz-write-offset-bytes", "3")),
+        ("/b/k?append&position=3", ("x-amz-meta-a", "b")),
+        ("/b/k", ("x-amz-meta-snowball-auto-extract", "true")),
+    ] {
+        let reply = send(proxy.address, "PUT", path, &[header], b"abc").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.code().as_str()),
+            (501, "NotImplemented"),
+            "{path} {header:?}"
+        );
+    }
+    assert!(store.take_seen().is_empty());
+}
+
+#[tokio::test]
 async fn one_request_to_the_store_for_one_of_the_client() {
     let (store, proxy) = start(SEALED).await;
     put(proxy.address, "/b/k", &pattern(300_000)).await;

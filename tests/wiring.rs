@@ -203,3 +203,40 @@ async fn the_admin_listener_changes_nothing_without_its_token() {
         assert!(!String::from_utf8_lossy(reply.bytes()).contains("0123456789abcdef"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_wins_over_the_file_and_names_it() {
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let keys = proxy.keys.path().join("keys");
+    let file = proxy.keys.path().join("elsewhere.toml");
+    let text = format!(
+        r#"
+        store = {{ endpoint = "http://127.0.0.1:1", credentials.default = {{ access_key = "a", secret_key = "s" }} }}
+        kms.local = {{ kind = "local", path = {keys:?}, master_key = {{ env = "S3VEIL_MASTER_KEY" }} }}
+        policy = [{{ bucket = "*", ek = "s3veil-dev-key" }}]
+        auth.identities = [{{ name = "a", access_key = "a", secret_key = "s" }}]
+        "#
+    );
+    std::fs::write(&file, text).unwrap();
+    let check = |more: &[(&str, &str)]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_s3veil"))
+            .args(["config", "check"])
+            .env("S3VEIL_CONFIG", &file)
+            .env("S3VEIL_TOOLS", "of the tests")
+            // What Kubernetes tells of a service named s3veil.
+            .env("S3VEIL_SERVICE_HOST", "10.0.0.1")
+            .env("S3VEIL_PORT", "tcp://10.0.0.1:8333")
+            .env("S3VEIL_PORT_8333_TCP_ADDR", "10.0.0.1")
+            .env("S3VEIL_MASTER_KEY", std::fs::read_to_string(keys.join("master.key")).unwrap().trim())
+            .envs(more.iter().copied())
+            .output()
+            .unwrap();
+        String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
+    };
+    assert!(check(&[]).contains("in front of http://127.0.0.1:1."), "{}", check(&[]));
+    let moved = check(&[("S3VEIL_STORE__ENDPOINT", "http://127.0.0.1:2")]);
+    assert!(moved.contains("in front of http://127.0.0.1:2."), "{moved}");
+    let unknown = check(&[("S3VEIL_STOR__ENDPOINT", "x")]);
+    assert!(unknown.contains("S3VEIL_STOR") && unknown.contains("no such key"), "{unknown}");
+}

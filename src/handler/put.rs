@@ -24,6 +24,7 @@ pub(super) async fn put_object(
 ) -> Result<Answer> {
     let payload = call.take_payload();
     let (bucket, key) = call.object()?;
+    refuse_other_writes(&call)?;
     let sse = requested_sse(call.headers(), write.ek().ek.as_str())?;
     let checked = Checked::new(body, payload, rooms.client_idle)?;
     let length = PlainLen::new(checked.length())
@@ -74,6 +75,22 @@ pub(super) async fn put_object(
     let mut answer = Answer::new(crate::body::empty());
     *answer.headers_mut() = headers;
     Ok(answer)
+}
+
+/// Some stores do something else with a PUT, and need the plaintext for it: S3 Express and Ceph append to the object,
+/// MinIO (as AWS Snowball) unpacks an archive. Passed on, they would spoil what is there; left out, overwrite it.
+fn refuse_other_writes(call: &Call) -> Result<()> {
+    let appends = call.headers().contains_key("x-amz-write-offset-bytes") || call.query().has("append");
+    let unpacks = call.headers().contains_key("x-amz-meta-snowball-auto-extract");
+    let what = match (appends, unpacks) {
+        (true, _) => "Appending to an object",
+        (_, true) => "Unpacking an archive",
+        _ => return Ok(()),
+    };
+    Err(Error::new(
+        Code::NotImplemented,
+        format!("{what} is not served where objects are sealed. Write each object whole."),
+    ))
 }
 
 /// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
