@@ -51,6 +51,7 @@ impl App {
             backend,
             keys: config.cache.build(kms),
             sizes: Sizes::new(SIZES),
+            uploads: config.state.build()?,
             client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
         };
         let (rooms, metrics) = (Arc::new(rooms), Arc::<Metrics>::default());

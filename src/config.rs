@@ -28,6 +28,9 @@ pub struct Config {
     /// How long data keys are kept.
     #[serde(default)]
     pub cache: kms::keys::CacheConfig,
+    /// Where uploads under way are kept.
+    #[serde(default)]
+    pub state: crate::handler::StateConfig,
     /// Limits of the listener.
     #[serde(default)]
     pub limits: Limits,

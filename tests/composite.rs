@@ -79,7 +79,7 @@ fn store(lengths: &[(u16, usize)]) -> (Stored, Vec<u8>) {
     let opened = opened(&envelope);
     let plains: Vec<Vec<u8>> = lengths.iter().map(|(n, len)| plaintext(*n, *len)).collect();
     let parts = lengths.iter().zip(&plains).map(|((n, _), plain)| seal_part(&opened, *n, plain)).collect();
-    let block = opened.seal_manifest(&manifest(lengths)).unwrap();
+    let block = opened.seal_manifest(&manifest(lengths)).unwrap().bytes().to_vec();
     (Stored { envelope, parts, block }, plains.concat())
 }
 
@@ -235,7 +235,7 @@ fn a_manifest_for_other_parts_is_refused() {
     for other in
         [&[(1, 70_000)][..], &[(1, 70_000), (3, 70_000)], &[(1, 69_999), (2, 70_001)], &[(1, 140_000)]]
     {
-        let block = key.seal_manifest(&manifest(other)).unwrap();
+        let block = key.seal_manifest(&manifest(other)).unwrap().bytes().to_vec();
         assert_eq!(whole(&Stored { block, ..stored.clone() }), Err(Error::Tampered), "{other:?}");
     }
 }
@@ -257,7 +257,7 @@ fn a_manifest_keeps_numbers_lengths_and_checksums() {
         .collect();
     let sum = ObjectSum { algorithm: SumAlgorithm::Sha256, kind: SumKind::Composite, value: vec![7; 32] };
     let manifest = Manifest::new(parts, Some(sum)).unwrap();
-    let block = key.seal_manifest(&manifest).unwrap();
+    let block = key.seal_manifest(&manifest).unwrap().bytes().to_vec();
     assert!(block.len() < 600_000, "{}", block.len());
     let size = SealedLen::new(9_999 * plain_len(5 << 20).sealed_part().get() + block.len() as u64);
     assert_eq!(size.layout(), Some(Layout::Composite));

@@ -13,6 +13,7 @@ use crate::aws::sign::BodyHash;
 use crate::body::{ByteBody, Checked, SealedBody};
 use crate::policy::Forward;
 use crate::s3::checksum::{Algorithm, Hasher};
+use crate::seal::Block;
 
 /// A body for the store.
 #[derive(Debug)]
@@ -53,6 +54,22 @@ impl StoreBody {
     pub fn sealed(body: SealedBody) -> Self {
         let length = body.length().get();
         Self(Kind::Stream { body: body.into_body(), length, framing: Framing::Auto })
+    }
+
+    /// The end of a composite object: its last part, which the store itself holds already and has just given, and the
+    /// block. Lengths are in sealed bytes.
+    pub fn closing(staged: Option<(ByteBody, u64)>, block: &Block) -> Self {
+        let tail = crate::body::full(block.bytes().clone());
+        let (body, before) = match staged {
+            Some((body, length)) => (crate::body::chain(body, tail), length),
+            None => (tail, 0),
+        };
+        Self(Kind::Stream { body, length: before + block.bytes().len() as u64, framing: Framing::Auto })
+    }
+
+    /// s3veil's own record of an upload: no byte of any object's body.
+    pub fn record(record: String) -> Self {
+        Self(Kind::Document(record.into()))
     }
 
     /// A client's body as it came, checked on its way. A checksum that the client sends behind its body goes

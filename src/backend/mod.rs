@@ -50,12 +50,19 @@ pub struct Config {
     /// Seconds without any progress after which the store counts as away.
     #[serde(default = "default_idle")]
     pub idle_timeout_secs: u64,
+    /// The least plaintext bytes of a part that is not the last. Shorter ones are kept aside until the upload is
+    /// completed. S3's own limit; a store that takes less may be given less.
+    #[serde(default = "default_min_part")]
+    pub min_part_bytes: u64,
     /// Credentials by name; `default` is used where an identity names none.
     pub credentials: HashMap<String, CredentialsConfig>,
 }
 
 fn default_region() -> String {
     "us-east-1".into()
+}
+fn default_min_part() -> u64 {
+    5 * 1024 * 1024
 }
 fn default_connect() -> u64 {
     5
@@ -120,6 +127,7 @@ pub struct Backend {
     addressing: Addressing,
     payload: PayloadMode,
     idle: Duration,
+    min_part: u64,
     credentials: HashMap<String, Credentials>,
 }
 
@@ -156,6 +164,7 @@ impl Config {
             addressing: self.addressing,
             payload,
             idle: Duration::from_secs(self.idle_timeout_secs.max(1)),
+            min_part: self.min_part_bytes,
             credentials,
         })
     }
@@ -180,6 +189,11 @@ fn endpoint(text: &str) -> Result<(Scheme, String), String> {
 }
 
 impl Backend {
+    /// The least plaintext bytes of a part that is not the last.
+    pub fn min_part(&self) -> u64 {
+        self.min_part
+    }
+
     /// Whether an identity may name these credentials.
     pub fn has_credentials(&self, name: &str) -> bool {
         self.credentials.contains_key(name)

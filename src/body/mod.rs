@@ -11,7 +11,7 @@ mod sealing;
 pub use checked::{Checked, Outcome, Sums};
 pub use opening::{Broken, Opening};
 pub use peeked::peek;
-pub use sealing::{SealedBody, checksum_of};
+pub use sealing::{SealedBody, checksum_of, sum_algorithm, sum_of};
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -32,6 +32,39 @@ pub fn empty() -> ByteBody {
 /// A body that is all there.
 pub fn full(bytes: impl Into<Bytes>) -> ByteBody {
     http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// One body after another.
+pub fn chain(first: ByteBody, second: ByteBody) -> ByteBody {
+    from_source((first, Some(second)), |(mut body, mut next)| async move {
+        loop {
+            match body.frame().await {
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        return Ok::<_, BoxError>(Some((data, (body, next))));
+                    }
+                }
+                None => match next.take() {
+                    Some(second) => body = second,
+                    None => return Ok(None),
+                },
+            }
+        }
+    })
+}
+
+/// All of a short body.
+///
+/// Errors: the body's own, or that it has more than `limit` bytes.
+pub async fn gather(mut body: ByteBody, limit: usize) -> Result<Bytes, BoxError> {
+    let mut gathered = bytes::BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        gathered.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        if gathered.len() > limit {
+            return Err(format!("a document has more than {limit} bytes").into());
+        }
+    }
+    Ok(gathered.freeze())
 }
 
 /// A body from a source that is asked piece by piece.

@@ -88,7 +88,8 @@ fn client_sum(checksum: &Checksum) -> Option<ClientSum> {
     ClientSum::new(sum_algorithm(checksum.algorithm())?, checksum.value())
 }
 
-fn sum_algorithm(algorithm: Algorithm) -> Option<SumAlgorithm> {
+/// The number that the format has for an algorithm; SHA-512 has none.
+pub fn sum_algorithm(algorithm: Algorithm) -> Option<SumAlgorithm> {
     Some(match algorithm {
         Algorithm::Crc32 => SumAlgorithm::Crc32,
         Algorithm::Crc32c => SumAlgorithm::Crc32c,
@@ -103,13 +104,15 @@ fn sum_algorithm(algorithm: Algorithm) -> Option<SumAlgorithm> {
     })
 }
 
+/// A checksum that the format keeps; `None` if it is not of its algorithm's length.
+pub fn sum_of(kept: SumAlgorithm, value: &[u8]) -> Option<Checksum> {
+    let algorithm = Algorithm::all().find(|algorithm| sum_algorithm(*algorithm) == Some(kept))?;
+    Checksum::new(algorithm, value)
+}
+
 /// The checksum that a trailer gives back: the client's, or else the CRC-64/NVME.
 pub fn checksum_of(trailer: &Trailer) -> Checksum {
-    let kept = trailer.client.as_ref().and_then(|sum| {
-        let algorithm =
-            Algorithm::all().find(|algorithm| sum_algorithm(*algorithm) == Some(sum.algorithm()))?;
-        Checksum::new(algorithm, sum.value())
-    });
+    let kept = trailer.client.as_ref().and_then(|sum| sum_of(sum.algorithm(), sum.value()));
     kept.unwrap_or_else(|| {
         Checksum::new(Algorithm::Crc64Nvme, &trailer.crc64.to_be_bytes()).expect("a CRC-64 has eight bytes")
     })

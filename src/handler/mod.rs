@@ -7,6 +7,7 @@ mod forward;
 mod get;
 mod head;
 mod list;
+mod multipart;
 mod open;
 mod put;
 mod wish;
@@ -33,11 +34,14 @@ pub struct Rooms {
     pub keys: Keys,
     /// Sizes of listed objects that had to be looked at.
     pub sizes: list::Sizes,
+    /// Multipart uploads under way.
+    pub uploads: Uploads,
     /// How long a client may send nothing of a body.
     pub client_idle: Duration,
 }
 
 pub use list::Sizes;
+pub use multipart::{StateConfig, Uploads};
 
 /// Runs a call that has leave.
 pub async fn run(
@@ -48,6 +52,7 @@ pub async fn run(
 ) -> Result<Answer> {
     match permit {
         Permit::Write(write) => put::put_object(rooms, call, write, body).await,
+        Permit::Upload(write) => multipart::run(rooms, call, write, body).await,
         Permit::Read(read) => match call.operation() {
             Operation::HeadObject => head::head_object(rooms, &call, read).await,
             Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, &call, read).await,

@@ -7,7 +7,7 @@ use super::Rooms;
 use crate::kms::{EkName, WrappedDek};
 use crate::operation::Call;
 use crate::s3::range::ContentRange;
-use crate::s3::{Code, Error, Result, headers};
+use crate::s3::{Bucket, Code, Error, Key, Result, headers};
 use crate::seal::{self, Envelope, Layout, Opened, Place, PlainLen, SealedLen, SealedRange, Sse};
 
 /// A stored object that is sealed: its envelope opened, its length proved, and what the client is told of its key.
@@ -34,13 +34,7 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
     }
     let envelope = Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?;
     let header = envelope.header();
-    let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
-    let version = header.ek_version.as_deref();
-    let dek = rooms
-        .keys
-        .for_read(&header.kms, &ek, version, &WrappedDek::new(header.wrapped_dek.clone()), bucket)
-        .await?;
-    let opened = envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?;
+    let opened = opened(rooms, &envelope, bucket, key).await?;
     let (received, total) = received(stored)?;
     match opened.layout(total)? {
         Layout::Stream(length) => {
@@ -51,6 +45,18 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
             "The object was sealed as a multipart upload, which this version of s3veil can't read. Use a newer one.",
         )),
     }
+}
+
+/// The key of an envelope that was made for this place.
+///
+/// Errors: the integrity error, or those of the KMS.
+pub(super) async fn opened(rooms: &Rooms, envelope: &Envelope, bucket: &Bucket, key: &Key) -> Result<Opened> {
+    let header = envelope.header();
+    let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
+    let version = header.ek_version.as_deref();
+    let wrapped = WrappedDek::new(header.wrapped_dek.clone());
+    let dek = rooms.keys.for_read(&header.kms, &ek, version, &wrapped, bucket).await?;
+    Ok(envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?)
 }
 
 /// Which sealed bytes the store sends, and how many there are.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
-use crate::body::{ByteBody, Checked, SealedBody};
+use crate::body::{ByteBody, Checked, Outcome, SealedBody};
 use crate::operation::Call;
 use crate::policy::Write;
 use crate::response;
@@ -14,7 +14,7 @@ use crate::s3::{Code, Error, Result, headers};
 use crate::seal::{Envelope, Header, Layout, Place, PlainLen, Sse};
 
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
-const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
+pub(super) const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
 pub(super) async fn put_object(
     rooms: &Rooms,
@@ -56,6 +56,17 @@ pub(super) async fn put_object(
     let sealed = SealedBody::new(checked, fresh.into_sealer()?);
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
+    send_sealed(rooms, request, outcome, sse, ek.ek.as_str()).await
+}
+
+/// Sends a sealed body, and answers with the headers of what was stored and the checksum of its plaintext.
+pub(super) async fn send_sealed(
+    rooms: &Rooms,
+    request: StoreRequest,
+    outcome: Outcome,
+    sse: Sse,
+    ek: &str,
+) -> Result<Answer> {
     let result = rooms.backend.send(request).await;
     if let Some(failure) = outcome.take_failure() {
         return Err(failure);
@@ -70,7 +81,7 @@ pub(super) async fn put_object(
             "The store answered before it had the whole object. Please try again.",
         )
     })?;
-    let mut headers = response::for_sealed(store.headers(), sse, ek.ek.as_str());
+    let mut headers = response::for_sealed(store.headers(), sse, ek);
     response::add_checksum(&mut headers, sums.client.as_ref().unwrap_or(&sums.crc64));
     let mut answer = Answer::new(crate::body::empty());
     *answer.headers_mut() = headers;
@@ -94,7 +105,7 @@ fn refuse_other_writes(call: &Call) -> Result<()> {
 }
 
 /// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
-fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
+pub(super) fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let refuse = |message: String| Err(Error::new(Code::NotImplemented, message));
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption-customer-")) {

@@ -15,6 +15,8 @@ use crate::s3::{Bucket, Code, Error, Key, Result};
 pub enum Permit {
     /// Write an object, sealed under this EK.
     Write(Write),
+    /// Take part in a multipart upload, sealed under this EK.
+    Upload(Write),
     /// Read an object, opened if it is sealed.
     Read(Read),
     /// List a bucket, sizes and hidden keys seen to.
@@ -159,6 +161,14 @@ impl Policy {
         match (call.operation(), effect) {
             (_, Effect::Deny) => Err(denied()),
             (PutObject, Effect::Seal(ek, _)) => Ok(Permit::Write(Write { ek: ek.clone() })),
+            (
+                CreateMultipartUpload
+                | UploadPart
+                | CompleteMultipartUpload
+                | AbortMultipartUpload
+                | ListParts,
+                Effect::Seal(ek, _),
+            ) => Ok(Permit::Upload(Write { ek: ek.clone() })),
             (GetObject | HeadObject | GetObjectAttributes, Effect::Seal(_, plaintext)) => {
                 Ok(Permit::Read(Read { sealed: true, plaintext: *plaintext, forward }))
             }
@@ -200,7 +210,7 @@ impl Policy {
             ListObjects | ListObjectsV2 | ListObjectVersions => Ok(Permit::List(view())),
             DeleteObjects => Ok(Permit::Delete(view())),
             CreateSession => Err(unsupported(operation)),
-            PostObject | ListMultipartUploads if !all_plain => Err(unsupported(operation)),
+            PostObject if !all_plain => Err(unsupported(operation)),
             _ => Ok(Permit::Forward(Forward(()))),
         }
     }
@@ -231,16 +241,6 @@ fn unsupported(operation: Operation) -> Error {
              range of it, and filter it in the client."
                 .to_owned()
         }
-        Operation::CreateMultipartUpload
-        | Operation::UploadPart
-        | Operation::UploadPartCopy
-        | Operation::CompleteMultipartUpload
-        | Operation::AbortMultipartUpload
-        | Operation::ListParts
-        | Operation::ListMultipartUploads => format!(
-            "{name} is not served yet where objects are sealed. Write the object with one PutObject (up to 5 GiB): \
-             raise the client's multipart threshold."
-        ),
         Operation::CopyObject => {
             "CopyObject is not served yet where objects are sealed. Get the object and put it.".to_owned()
         }

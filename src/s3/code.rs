@@ -59,6 +59,8 @@ codes! {
     BadDigest, 400, Client;
     /// The declared length is over what S3 takes in one request.
     EntityTooLarge, 400, Client;
+    /// A part that is not the last is too short.
+    EntityTooSmall, 400, Client;
     /// The body ended before its declared length.
     IncompleteBody, 400, Client;
     /// Something failed inside s3veil.
@@ -73,6 +75,10 @@ codes! {
     InvalidBucketName, 400, Client;
     /// Content-MD5 is not a digest.
     InvalidDigest, 400, Client;
+    /// A part of the list is not there, or has another ETag.
+    InvalidPart, 400, Client;
+    /// The list of parts does not ascend.
+    InvalidPartOrder, 400, Client;
     /// The part number can't be had.
     InvalidPartNumber, 416, Client;
     /// The range lies past the object's end.
@@ -95,6 +101,8 @@ codes! {
     MissingContentLength, 411, Client;
     /// A header that the operation needs is missing.
     MissingSecurityHeader, 400, Client;
+    /// The multipart upload does not exist, or has ended.
+    NoSuchUpload, 404, Client;
     /// The object does not exist.
     NoSuchKey, 404, Client;
     /// Not served by s3veil, said in words.

@@ -130,7 +130,8 @@ pub fn object_attributes(attributes: &ObjectAttributes<'_>) -> String {
     xml
 }
 
-fn push(xml: &mut String, name: &str, text: &str) {
+/// Adds an element with a text.
+pub(super) fn push(xml: &mut String, name: &str, text: &str) {
     write!(xml, "<{name}>{}</{name}>", escape(text)).expect("a string takes all");
 }
 

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::header::{Header, array};
 use super::key::{Dek, Kek, Oek, Place, SEALED_OEK_LEN};
 use super::len::{Layout, PlainLen, SealedLen};
-use super::manifest::Manifest;
+use super::manifest::{Block, Manifest};
 use super::opener::Opener;
 use super::part::{PartNumber, PartSalt};
 use super::range::PlainRange;
@@ -233,7 +233,7 @@ impl Opened {
     /// # Errors
     ///
     /// [`Error::Random`]; [`Error::Misuse`] if the object is a stream.
-    pub fn seal_manifest(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    pub fn seal_manifest(&self, manifest: &Manifest) -> Result<Block, Error> {
         self.composite()?;
         manifest.seal(&self.oek)
     }

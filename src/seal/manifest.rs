@@ -3,6 +3,7 @@
 //! The object is `part* ‖ manifest block`, the block `salt (32) ‖ sealed manifest ‖ footer (16)`. The manifest is CBOR
 //! (RFC 8949), padded with zeros so that the size of the object is one that no stream has. `docs/format.md`, "Manifest".
 
+use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
 use super::error::Error;
@@ -60,6 +61,17 @@ pub enum SumKind {
     FullObject = 1,
     /// Of the checksums of its parts.
     Composite = 2,
+}
+
+/// A sealed manifest block.
+#[derive(Clone, Debug)]
+pub struct Block(Bytes);
+
+impl Block {
+    /// The sealed bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
 }
 
 /// What a range takes of one part.
@@ -187,14 +199,14 @@ impl Manifest {
     /// # Errors
     ///
     /// [`Error::Random`] without random bytes.
-    pub(super) fn seal(&self, oek: &Oek) -> Result<Vec<u8>, Error> {
+    pub(super) fn seal(&self, oek: &Oek) -> Result<Block, Error> {
         let mut salt = [0; SALT_LEN];
         getrandom::fill(&mut salt).map_err(|_| Error::Random)?;
         Ok(self.seal_with(oek, salt))
     }
 
     /// The same with a given salt, which must never have been used with this OEK.
-    pub(super) fn seal_with(&self, oek: &Oek, salt: [u8; SALT_LEN]) -> Vec<u8> {
+    pub(super) fn seal_with(&self, oek: &Oek, salt: [u8; SALT_LEN]) -> Block {
         let manifest = self.encode();
         let least = SALT_LEN as u64 + manifest.len() as u64 + TAG + FOOTER_LEN;
         let size = composite_size(self.end().1 + least);
@@ -204,7 +216,7 @@ impl Manifest {
         block.resize((size.get() - self.end().1 - FOOTER_LEN) as usize, 0);
         oek.manifest_key(&salt).seal(&aad(size, &footer), &mut block[SALT_LEN..]);
         block.extend_from_slice(&footer);
-        block
+        Block(block.into())
     }
 
     /// Opens the block, in sealed bytes, that closes an object of this size.

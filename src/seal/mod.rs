@@ -33,7 +33,7 @@ pub use header::{Header, Sse};
 pub use key::{Dek, Place};
 pub use len::{CHUNK, Layout, MAGIC_LEN, PlainLen, SealedLen, TAG, TRAILER_LEN};
 pub use magic::{MAGIC, is_magic};
-pub use manifest::{BLOCK_MAX, FOOTER_LEN, Located, Manifest, ObjectSum, Part, SumKind, block_len};
+pub use manifest::{BLOCK_MAX, Block, FOOTER_LEN, Located, Manifest, ObjectSum, Part, SumKind, block_len};
 pub use opener::Opener;
 pub use part::{PART_HEAD_LEN, PartNumber, PartSalt};
 pub use range::{ChunkSpan, PlainAsk, PlainRange, SealedAsk, SealedRange};

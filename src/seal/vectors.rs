@@ -106,10 +106,10 @@ fn sealing_parts_gives_the_vectors() {
         });
         let manifest = Manifest::new(parts, checksum).unwrap();
         let block = manifest.seal_with(&oek, bytes(vector, "manifest_salt"));
-        object.extend_from_slice(&block);
+        object.extend_from_slice(block.bytes());
         assert_eq!(hex::encode(Sha256::digest(&object)), text(vector, "body_sha256"), "{}", vector["name"]);
         let size = SealedLen::new(object.len() as u64);
-        assert_eq!(Manifest::open(&oek, &block, size).unwrap(), manifest);
+        assert_eq!(Manifest::open(&oek, block.bytes(), size).unwrap(), manifest);
 
         let envelope = Envelope::parse(text(vector, "envelope")).unwrap();
         let place = Place { bucket: text(vector, "bucket"), key: text(vector, "key") };

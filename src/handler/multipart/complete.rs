@@ -1,0 +1,267 @@
+//! CompleteMultipartUpload: the list is checked against what the store holds, the manifest becomes the last part.
+//!
+//! Source: Amazon S3 API Reference, CompleteMultipartUpload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::super::{Answer, Rooms, forward, get};
+use super::list::stored_parts;
+use super::state::Record;
+use super::sums::ObjectChecksum;
+use super::{MANIFEST, upload_id};
+use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
+use crate::body::{self, ByteBody, Checked, gather};
+use crate::operation::Call;
+use crate::response;
+use crate::s3::multipart::{
+    self, Complete, CompleteRequest, Completed, CompletedPart, ListedPart, MAX_PARTS, bare, from_client,
+    from_store, to_xml,
+};
+use crate::s3::{Bucket, Code, Error, Key, Query, Result};
+use crate::seal::{self, Block, Manifest, Part, PartNumber, PlainLen, SealedLen};
+
+/// The largest document: 10,000 parts of some 400 bytes.
+const MAX_DOCUMENT: u64 = 8 * 1024 * 1024;
+const ANSWER_MAX: usize = 64 * 1024;
+
+pub(super) async fn complete(rooms: &Arc<Rooms>, mut call: Call, body: ByteBody) -> Result<Answer> {
+    let mut payload = call.take_payload();
+    // Here x-amz-checksum-* speaks of the object, not of the document.
+    payload.checksum = None;
+    let document = Checked::new(body, payload, rooms.client_idle)?.document(MAX_DOCUMENT).await?;
+    let list: CompleteRequest = from_client(&document)?;
+    let wanted = wanted(list)?;
+    let rooms = rooms.clone();
+    // It goes on though the client hangs up: what is half done here, another request could not finish.
+    let done = tokio::spawn(async move { Completion { rooms: &rooms, call: &call }.run(&wanted).await });
+    done.await
+        .map_err(|why| Error::new(Code::InternalError, "The upload was not completed.").caused_by(why))?
+}
+
+/// The client's list, checked for itself.
+fn wanted(list: CompleteRequest) -> Result<Vec<(PartNumber, CompletedPart)>> {
+    let malformed = || {
+        Error::new(
+            Code::MalformedXML,
+            "The XML you provided was not well-formed or did not validate against our published schema: 1 to 9,999 \
+             Parts, each with a PartNumber of 1 to 9,999 and its ETag.",
+        )
+    };
+    if list.parts.is_empty() || list.parts.len() >= MAX_PARTS {
+        return Err(malformed());
+    }
+    let number = |part: &CompletedPart| u16::try_from(part.part_number).ok().and_then(PartNumber::new);
+    let wanted: Option<Vec<_>> = list
+        .parts
+        .into_iter()
+        .map(|part| Some((number(&part).filter(|_| !part.etag.is_empty())?, part)))
+        .collect();
+    let wanted = wanted.ok_or_else(malformed)?;
+    match wanted.windows(2).all(|two| two[0].0 < two[1].0) {
+        true => Ok(wanted),
+        false => Err(Error::new(
+            Code::InvalidPartOrder,
+            "The list of parts was not in ascending order. The parts list must be specified in order by part number.",
+        )),
+    }
+}
+
+/// A part that is kept aside: its sealed bytes as the store gives them.
+struct Staged {
+    body: ByteBody,
+    length: SealedLen,
+}
+
+struct Completion<'a> {
+    rooms: &'a Rooms,
+    call: &'a Call,
+}
+
+impl Completion<'_> {
+    async fn run(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
+        let (rooms, call) = (self.rooms, self.call);
+        let (bucket, key) = call.object()?;
+        let id = upload_id(call)?;
+        let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, true).await?;
+        let opened = record.open(rooms, bucket, key).await?;
+        let stored = stored_parts(rooms, call).await?;
+        let (parts, staged) = self.parts(wanted, &stored, (bucket, key), id).await?;
+        let checksum = ObjectChecksum::of(&record, call.headers(), wanted, &parts)?;
+        let parts = parts.iter().zip(wanted).map(|((number, length), (_, part))| {
+            let checksum = checksum.as_ref().and_then(|sum| sum.of_part(part));
+            Part { number: *number, length: *length, checksum }
+        });
+        let manifest = Manifest::new(parts.collect(), checksum.as_ref().and_then(ObjectChecksum::kept))
+            .map_err(|why| {
+                Error::new(
+                    Code::EntityTooLarge,
+                    "Your proposed upload exceeds the maximum allowed size, 5 TiB.",
+                )
+                .caused_by(why)
+            })?;
+        self.check_size(&manifest)?;
+        let block = opened.seal_manifest(&manifest)?;
+
+        let whole = match staged {
+            Some(_) => &wanted[..wanted.len() - 1],
+            None => wanted,
+        };
+        let closing = match self.close(staged, &block).await? {
+            Ok(etag) => etag,
+            Err(refused) => return Ok(refused),
+        };
+        let listed = whole.iter().map(|(number, part)| (u32::from(number.get()), part.etag.as_str()));
+        let manifest_part = (MANIFEST.parse().expect("a number"), closing.as_str());
+        let document = to_xml(&Complete::new(listed.chain([manifest_part])));
+        let mut headers = StoreHeaders::for_object(call.headers());
+        // The sealed object has another size.
+        headers.remove("x-amz-mp-object-size");
+        let request = StoreRequest::new(Method::POST, Some(bucket), Some(key), headers, call.who())
+            .query(call.query().pick(&["uploadId"]))
+            .body(StoreBody::record(document));
+        let store = rooms.backend.send(request).await?;
+        if !store.status().is_success() {
+            return Ok(forward::answer(store));
+        }
+        let answer = self.answer(store, &record, checksum.as_ref(), (bucket, key)).await?;
+        rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
+        Ok(answer)
+    }
+
+    /// Number and plaintext length of each part, and the last one if it is kept aside.
+    async fn parts(
+        &self,
+        wanted: &[(PartNumber, CompletedPart)],
+        stored: &HashMap<u32, ListedPart>,
+        place: (&Bucket, &Key),
+        id: &str,
+    ) -> Result<(Vec<(PartNumber, PlainLen)>, Option<Staged>)> {
+        let (mut parts, mut last) = (Vec::with_capacity(wanted.len()), None);
+        for (index, (number, part)) in wanted.iter().enumerate() {
+            let is_last = index + 1 == wanted.len();
+            let found = stored.get(&part.part_number).filter(|listed| bare(&listed.etag) == bare(&part.etag));
+            let length = match found {
+                Some(listed) => SealedLen::new(listed.size),
+                None => {
+                    let staged = self.staged(*number, part, place, id, is_last).await?;
+                    let length = staged.length;
+                    last = Some(staged);
+                    length
+                }
+            };
+            let length = length.part().ok_or(seal::Error::Tampered)?;
+            if !is_last && length.get() < self.rooms.backend.min_part() {
+                return Err(too_small(part, length, self.rooms.backend.min_part()));
+            }
+            parts.push((*number, length));
+        }
+        Ok((parts, last))
+    }
+
+    /// A part that is kept aside, if this is its ETag.
+    async fn staged(
+        &self,
+        number: PartNumber,
+        part: &CompletedPart,
+        place: (&Bucket, &Key),
+        id: &str,
+        with_body: bool,
+    ) -> Result<Staged> {
+        let method = if with_body { Method::GET } else { Method::HEAD };
+        let request = self.rooms.uploads.staged(method, place, id, number, self.call.who());
+        let store = self.rooms.backend.send(request).await?;
+        let text = |name| store.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let same = text(header::ETAG).is_some_and(|etag| bare(etag) == bare(&part.etag));
+        if store.status() != StatusCode::OK || !same {
+            return Err(invalid_part(part));
+        }
+        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let length = SealedLen::new(length.ok_or(seal::Error::Tampered)?);
+        Ok(Staged { length, body: store.into_body() })
+    }
+
+    /// Sends what comes behind the whole parts, and gives its ETag.
+    async fn close(
+        &self,
+        staged: Option<Staged>,
+        block: &Block,
+    ) -> Result<std::result::Result<String, Answer>> {
+        let (bucket, key) = self.call.object()?;
+        let staged = staged.map(|staged| (staged.body, staged.length.get()));
+        let query = Query::from_pairs([("partNumber", MANIFEST), ("uploadId", upload_id(self.call)?)]);
+        let request =
+            StoreRequest::new(Method::PUT, Some(bucket), Some(key), StoreHeaders::default(), self.call.who())
+                .query(query)
+                .body(StoreBody::closing(staged, block));
+        let store = self.rooms.backend.send(request).await?;
+        if !store.status().is_success() {
+            return Ok(Err(forward::answer(store)));
+        }
+        let etag = store.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let etag = etag.ok_or_else(|| Error::new(Code::InternalError, "The store gave a part no ETag."))?;
+        Ok(Ok(etag.to_owned()))
+    }
+
+    /// `x-amz-mp-object-size`: what the client believes the object's size to be.
+    fn check_size(&self, manifest: &Manifest) -> Result<()> {
+        let Some(value) = self.call.headers().get("x-amz-mp-object-size") else { return Ok(()) };
+        match value.to_str().ok().and_then(|value| value.parse().ok()) == Some(manifest.length().get()) {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::InvalidRequest,
+                format!("The parts have {} bytes, which is not x-amz-mp-object-size.", manifest.length()),
+            )),
+        }
+    }
+
+    async fn answer(
+        &self,
+        store: StoreResponse,
+        record: &Record,
+        checksum: Option<&ObjectChecksum>,
+        (bucket, key): (&Bucket, &Key),
+    ) -> Result<Answer> {
+        let (parts, store_body) = store.into_parts();
+        let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+        let completed: Completed = from_store(&text)?;
+        let envelope = record.envelope()?;
+        let header = envelope.header();
+        let mut headers: HeaderMap = response::for_sealed(&parts.headers, header.sse, &header.ek);
+        let xml = match (completed.code, completed.etag) {
+            (None, Some(etag)) => {
+                let shown = checksum.map(ObjectChecksum::shown);
+                let shown =
+                    shown.as_ref().map(|(algorithm, value, kind)| (*algorithm, value.as_str(), *kind));
+                let place = (bucket.as_str(), key.as_str());
+                multipart::complete_result(completed.location.as_deref(), place, &etag, shown).into()
+            }
+            // A store may find an error when it has already said 200 (S3's own way).
+            (Some(_), _) => text,
+            (None, None) => return Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
+        };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+        Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+    }
+}
+
+fn invalid_part(part: &CompletedPart) -> Error {
+    Error::new(
+        Code::InvalidPart,
+        "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified \
+         entity tag may not match the part's entity tag.",
+    )
+    .detail("PartNumber", part.part_number.to_string())
+    .detail("ETag", &part.etag)
+}
+
+fn too_small(part: &CompletedPart, length: PlainLen, least: u64) -> Error {
+    Error::new(Code::EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size.")
+        .detail("ProposedSize", length.to_string())
+        .detail("MinSizeAllowed", least.to_string())
+        .detail("PartNumber", part.part_number.to_string())
+        .detail("ETag", &part.etag)
+}

@@ -1,0 +1,102 @@
+//! CreateMultipartUpload: the upload's envelope is made now, and goes on the upload as it does on an object.
+//!
+//! Source: Amazon S3 API Reference, CreateMultipartUpload.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::super::{Answer, Rooms, forward, get, put};
+use super::state::Record;
+use crate::backend::{StoreHeaders, StoreRequest};
+use crate::body::{self, gather};
+use crate::operation::Call;
+use crate::policy::Write;
+use crate::response;
+use crate::s3::checksum::Algorithm;
+use crate::s3::multipart::{InitiateResult, Initiated, from_store, to_xml};
+use crate::s3::{Code, Error, Result, headers};
+use crate::seal::{Envelope, Header, Layout, Place};
+
+const ANSWER_MAX: usize = 64 * 1024;
+
+pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<Answer> {
+    let (bucket, key) = call.object()?;
+    let ek = write.ek();
+    let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
+    let checksum = checksum(call.headers())?;
+    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, 0).await?;
+    let header = Header {
+        layout: Layout::Composite,
+        kms: ek.kms.clone(),
+        ek: ek.ek.as_str().to_owned(),
+        ek_version: data_key.version.clone(),
+        wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
+        sse,
+        context: None,
+    };
+    let place = Place { bucket: bucket.as_str(), key: key.as_str() };
+    let (envelope, _) = Envelope::seal(header, &data_key.dek, place)?;
+
+    let mut store_headers = StoreHeaders::for_object(call.headers());
+    store_headers.set(
+        headers::ENVELOPE,
+        HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
+    );
+    let request = StoreRequest::new(Method::POST, Some(bucket), Some(key), store_headers, call.who())
+        .query(call.query().pick(&["uploads"]));
+    let store = rooms.backend.send(request).await?;
+    if !store.status().is_success() {
+        return Ok(forward::answer(store));
+    }
+    let (parts, store_body) = store.into_parts();
+    let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+    let Initiated { upload_id } = from_store(&text)?;
+
+    let record = Record::new((bucket, key), upload_id.clone(), &envelope, checksum.clone());
+    if let Err(why) = rooms.uploads.save(rooms, call.who(), bucket, key, record).await {
+        // Without its record nobody could go on with it.
+        let query = crate::s3::Query::from_pairs([("uploadId", upload_id.as_str())]);
+        let abort =
+            StoreRequest::new(Method::DELETE, Some(bucket), Some(key), StoreHeaders::default(), call.who());
+        rooms.backend.send(abort.query(query)).await.ok();
+        return Err(why);
+    }
+    let xml = to_xml(&InitiateResult::new(bucket.as_str(), key.as_str(), &upload_id));
+    let mut headers = response::for_sealed(&parts.headers, sse, ek.ek.as_str());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+    if let Some((name, kind)) = &checksum {
+        let name = name.trim_start_matches("x-amz-checksum-").to_ascii_uppercase();
+        for (header, value) in [("x-amz-checksum-algorithm", name.as_str()), ("x-amz-checksum-type", kind)] {
+            headers.insert(header, HeaderValue::from_str(value).expect("names are header values"));
+        }
+    }
+    Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+}
+
+/// The checksum that the client wants of the object: the header of its algorithm, and its type.
+///
+/// Errors: InvalidRequest for an algorithm or a type that S3 does not have, or that don't go together.
+fn checksum(client: &HeaderMap) -> Result<Option<(String, String)>> {
+    let text = |name: &str| client.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_uppercase());
+    let Some(name) = text("x-amz-checksum-algorithm") else { return Ok(None) };
+    let header = format!("x-amz-checksum-{}", name.to_ascii_lowercase());
+    let algorithm = Algorithm::from_header(&header).ok_or_else(|| {
+        Error::new(Code::InvalidRequest, format!("The checksum algorithm '{name}' is not one of S3's."))
+    })?;
+    let crc = matches!(algorithm, Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme);
+    let kind = text("x-amz-checksum-type").unwrap_or_else(|| {
+        if algorithm == Algorithm::Crc64Nvme { "FULL_OBJECT" } else { "COMPOSITE" }.to_owned()
+    });
+    let fits = match kind.as_str() {
+        "FULL_OBJECT" => crc,
+        "COMPOSITE" => algorithm != Algorithm::Crc64Nvme,
+        _ => false,
+    };
+    match fits {
+        true => Ok(Some((header, kind))),
+        false => Err(Error::new(
+            Code::InvalidRequest,
+            format!("The checksum type {kind} can't be used with the algorithm {name}."),
+        )),
+    }
+}

@@ -1,0 +1,126 @@
+//! ListParts: what the store has and what is kept aside, with plaintext sizes, and no trace of the manifest.
+//!
+//! Source: Amazon S3 API Reference, ListParts.
+
+use std::collections::HashMap;
+
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::super::{Answer, Rooms, forward, get};
+use super::{MANIFEST, no_such_upload, upload_id};
+use crate::backend::{StoreHeaders, StoreRequest};
+use crate::body::{self, gather};
+use crate::operation::Call;
+use crate::response;
+use crate::s3::multipart::{ListedPart, PartList, from_store, to_xml};
+use crate::s3::{Code, Error, Query, Result};
+use crate::seal::{self, SealedLen};
+
+/// A page of 1,000 parts.
+const PAGE_MAX: usize = 4 * 1024 * 1024;
+
+/// All parts that the store has of an upload, in sealed bytes, without the manifest's.
+pub(super) async fn stored_parts(rooms: &Rooms, call: &Call) -> Result<HashMap<u32, ListedPart>> {
+    let (mut parts, mut marker) = (HashMap::new(), 0);
+    loop {
+        let (page, _) = match page(rooms, call, marker, 1000).await? {
+            Ok(page) => page,
+            Err(answer) if answer.status() == StatusCode::NOT_FOUND => return Err(no_such_upload()),
+            Err(answer) => {
+                return Err(Error::new(Code::ServiceUnavailable, "The store can't list the upload's parts.")
+                    .retry_after(2)
+                    .caused_by(format!("the store answered {}", answer.status())));
+            }
+        };
+        let last = page.parts.last().map(|part| part.part_number);
+        parts.extend(page.parts.into_iter().map(|part| (part.part_number, part)));
+        marker =
+            match page.next_part_number_marker.or(last).filter(|next| page.is_truncated && *next > marker) {
+                Some(next) => next,
+                None => break,
+            };
+    }
+    parts.retain(|number, _| number.to_string() != MANIFEST);
+    Ok(parts)
+}
+
+pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
+    let (bucket, key) = call.object()?;
+    let id = upload_id(call)?;
+    let number = |name: &str, most: u32| -> Result<Option<u32>> {
+        let Some(text) = call.query().only(name)? else { return Ok(None) };
+        let number = text.parse::<u32>().map_err(|_| {
+            Error::new(
+                Code::InvalidArgument,
+                format!("Provided {name} not an integer or within integer range"),
+            )
+        })?;
+        Ok(Some(number.min(most)))
+    };
+    let marker = number("part-number-marker", u32::MAX)?.unwrap_or(0);
+    let most = number("max-parts", 1000)?.unwrap_or(1000);
+    // One more than is shown, so that the manifest's part does not shorten the page.
+    let (mut page, headers) = match page(rooms, call, marker, most.min(999) + 1).await? {
+        Ok(page) => page,
+        Err(answer) => return Ok(answer),
+    };
+    let mut truncated = page.is_truncated;
+    let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, false).await?;
+    let mut parts: HashMap<u32, ListedPart> =
+        page.parts.into_iter().map(|part| (part.part_number, part)).collect();
+    let end = if truncated { parts.keys().max().copied().unwrap_or(u32::MAX) } else { u32::MAX };
+    for (number, object) in rooms.uploads.list_staged(rooms, call.who(), (bucket, key), id).await? {
+        let part_number = u32::from(number.get());
+        // A number that was sent twice, once short: the later one is the part. S3's times compare as text.
+        let older = parts.get(&part_number).is_some_and(|part| part.last_modified > object.last_modified);
+        if part_number > marker && part_number <= end && !older {
+            let (last_modified, etag, size) = (object.last_modified, object.etag, object.size);
+            parts.insert(part_number, ListedPart { part_number, last_modified, etag, size });
+        }
+    }
+    let mut parts: Vec<ListedPart> =
+        parts.into_values().filter(|part| part.part_number.to_string() != MANIFEST).collect();
+    parts.sort_by_key(|part| part.part_number);
+    if parts.len() > most as usize {
+        parts.truncate(most as usize);
+        truncated = true;
+    }
+    for part in &mut parts {
+        part.size = SealedLen::new(part.size).part().ok_or(seal::Error::Tampered)?.get();
+    }
+    (page.part_number_marker, page.max_parts) = (marker, most);
+    page.next_part_number_marker = parts.last().map(|part| part.part_number).or(Some(marker));
+    page.is_truncated = truncated && !parts.is_empty();
+    page.parts = parts;
+
+    let envelope = record.envelope()?;
+    let mut headers = response::for_sealed(&headers, envelope.header().sse, &envelope.header().ek);
+    let xml = to_xml(&page);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+    Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+}
+
+type Page = (PartList, http::HeaderMap);
+
+/// A page of the store's list; what the store answers instead.
+async fn page(
+    rooms: &Rooms,
+    call: &Call,
+    marker: u32,
+    most: u32,
+) -> Result<std::result::Result<Page, Answer>> {
+    let (bucket, key) = call.object()?;
+    let (marker, most) = (marker.to_string(), most.to_string());
+    let pairs = [("uploadId", upload_id(call)?), ("part-number-marker", &marker), ("max-parts", &most)];
+    let request =
+        StoreRequest::new(Method::GET, Some(bucket), Some(key), StoreHeaders::default(), call.who())
+            .query(Query::from_pairs(pairs));
+    let store = rooms.backend.send(request).await?;
+    if store.status() != StatusCode::OK {
+        return Ok(Err(forward::answer(store)));
+    }
+    let (parts, store_body) = store.into_parts();
+    let text = gather(store_body, PAGE_MAX).await.map_err(body::Broken::Store)?;
+    Ok(Ok((from_store(&text)?, parts.headers)))
+}
