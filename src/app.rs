@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::handler::{Rooms, Sizes};
+use crate::handler::{Manifests, Rooms, Sizes};
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Table};
 
@@ -51,6 +51,7 @@ impl App {
             backend,
             keys: config.cache.build(kms),
             sizes: Sizes::new(SIZES),
+            manifests: Manifests::default(),
             uploads: config.state.build()?,
             client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
         };

@@ -5,7 +5,9 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
+use super::composite::get_composite;
 use super::open::{self, Sealed};
+use super::target::Target;
 use super::wish::Wish;
 use super::{Answer, Rooms, forward, head};
 use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
@@ -32,7 +34,12 @@ const PARAMETERS: [&str; 8] = [
 
 pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wish = Wish::of(call)?;
-    let guess = if read.expects_sealed() { wish.sealed_guess() } else { wish.plain() };
+    let known = rooms.manifests.guess(call, wish);
+    let guess = match known {
+        Some(_) => known,
+        None if read.expects_sealed() => wish.sealed_guess(),
+        None => wish.plain(),
+    };
     let store = rooms.backend.send(request(call, Method::GET, guess)).await?;
     match store.status() {
         status if status.is_success() => {}
@@ -42,7 +49,12 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         _ => return Ok(forward::answer(store)),
     }
     if let Some(sealed) = open::envelope(rooms, call, store.headers()).await? {
-        return sealed_object(rooms, call, wish, sealed, store).await;
+        // A store that sends all of it found that If-Range does not hold.
+        let wish = if store.status() == StatusCode::PARTIAL_CONTENT { wish } else { wish.without_range() };
+        return match sealed.composite.clone() {
+            Some(known) => get_composite(rooms, call, wish, sealed, known, store).await,
+            None => sealed_object(rooms, call, wish, sealed, store).await,
+        };
     }
     let leave = read.plain()?;
     if guess == wish.plain() || store.status() == StatusCode::OK {
@@ -66,22 +78,6 @@ pub(super) fn request(call: &Call, method: Method, range: Option<RangeSpec>) -> 
         .query(call.query().pick(&PARAMETERS))
 }
 
-/// Another range of the very object that was met.
-async fn again(rooms: &Rooms, call: &Call, met: &HeaderMap, range: RangeSpec) -> Result<StoreResponse> {
-    let mut request = request(call, Method::GET, Some(range));
-    request.query = call.query().pick(&["versionId"]);
-    request.headers.remove(header::IF_RANGE);
-    if let Some(etag) = met.get(header::ETAG) {
-        request.headers.set(header::IF_MATCH, etag.clone());
-    }
-    let store = rooms.backend.send(request).await?;
-    if store.status() == StatusCode::PARTIAL_CONTENT || store.status() == StatusCode::OK {
-        return Ok(store);
-    }
-    let why = "The object was replaced while it was read. Please try again.";
-    Err(Error::new(Code::ServiceUnavailable, why).retry_after(1))
-}
-
 async fn sealed_object(
     rooms: &Rooms,
     call: &Call,
@@ -90,8 +86,6 @@ async fn sealed_object(
     mut store: StoreResponse,
 ) -> Result<Answer> {
     let total = sealed.length;
-    // A store that sends all of it found that If-Range does not hold.
-    let wish = if store.status() == StatusCode::PARTIAL_CONTENT { wish } else { wish.without_range() };
     let range = wish.resolve(total)?;
     let whole = range == PlainRange::whole(total);
     let wanted = match SealedRange::whole(total.sealed()) {
@@ -102,9 +96,8 @@ async fn sealed_object(
     let mut received = sealed.received;
     if received.skip_to(wanted).is_err() {
         // The guess was made for a plain object.
-        let exact = RangeSpec::FromTo(wanted.start(), wanted.end() - 1);
         let met = store.headers().clone();
-        store = again(rooms, call, &met, exact).await?;
+        store = Target::of(call)?.again(rooms, &met, wanted).await?;
         received = open::received(store.headers())?.0;
     }
     let skip = received.skip_to(wanted)?;
@@ -148,13 +141,7 @@ pub(super) async fn trailer_sum(
     met: &HeaderMap,
     sealed: &Sealed,
 ) -> Result<Checksum> {
-    let wanted = SealedRange::trailer(sealed.length);
-    let store = again(rooms, call, met, RangeSpec::FromTo(wanted.start(), wanted.end() - 1)).await?;
-    if open::received(store.headers())?.0 != wanted {
-        return Err(seal::Error::Tampered.into());
-    }
-    let (bytes, _) =
-        body::peek(store.into_body(), wanted.len() as usize).await.map_err(body::Broken::Store)?;
+    let bytes = Target::of(call)?.bytes(rooms, met, SealedRange::trailer(sealed.length)).await?;
     Ok(body::checksum_of(&sealed.opened.open_trailer(&bytes)?))
 }
 
@@ -166,11 +153,17 @@ async fn past_the_end(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Res
     }
     let (parts, _) = store.into_parts();
     if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
-        wish.resolve(sealed.length)?;
-        // It fits now, so it was another object before.
-        return Err(
-            Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.").retry_after(1)
-        );
+        let Some(known) = sealed.composite.clone() else {
+            wish.resolve(sealed.length)?;
+            // It fits now, so it was another object before.
+            return Err(Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.")
+                .retry_after(1));
+        };
+        let range = wish.resolve_parts(&known.manifest)?;
+        let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
+        let store = Target::of(call)?.again(rooms, &parts.headers, located.sealed).await?;
+        let sealed = Sealed { received: open::received(store.headers())?.0, ..sealed };
+        return get_composite(rooms, call, wish, sealed, known, store).await;
     }
     plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
 }
@@ -209,7 +202,8 @@ async fn plain_range(
             // No sealed object has this size.
             Ok((_, total)) if total.layout().is_none() => Ok(()),
             _ => {
-                let store = again(rooms, call, met, RangeSpec::FromTo(0, MAGIC_LEN - 1)).await?;
+                let head = SealedRange::new(0, MAGIC_LEN).expect("the magic has bytes");
+                let store = Target::of(call)?.again(rooms, met, head).await?;
                 let (first, _) =
                     body::peek(store.into_body(), MAGIC_LEN as usize).await.map_err(body::Broken::Store)?;
                 refuse_magic(&first)

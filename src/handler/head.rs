@@ -6,7 +6,7 @@ use http::Method;
 
 use super::get::{self, wants_checksum};
 use super::wish::Wish;
-use super::{Answer, Rooms, open};
+use super::{Answer, Rooms, composite, open};
 use crate::backend::StoreResponse;
 use crate::body;
 use crate::operation::Call;
@@ -30,8 +30,14 @@ pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Resul
         }
         return Ok(answer(rooms.backend.send(get::request(call, Method::HEAD, wish.plain())).await?));
     };
-    let range = wish.resolve(sealed.length)?;
     let mut headers = get::sealed_headers(store.headers(), &sealed);
+    if let Some(known) = &sealed.composite {
+        let range = wish.resolve_parts(&known.manifest)?;
+        wish.describe(&mut headers, range, sealed.length);
+        composite::describe(&mut headers, call, wish, range, &known.manifest);
+        return Ok(get::answer(wish.status(sealed.length), headers, body::empty()));
+    }
+    let range = wish.resolve(sealed.length)?;
     wish.describe(&mut headers, range, sealed.length);
     if range == PlainRange::whole(sealed.length) && wants_checksum(call.headers()) {
         let sum = get::trailer_sum(rooms, call, store.headers(), &sealed).await?;

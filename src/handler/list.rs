@@ -12,7 +12,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use moka::sync::Cache;
 
-use super::{Answer, Rooms};
+use super::target::Target;
+use super::{Answer, Rooms, open};
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::{BoxError, ByteBody};
 use crate::operation::Call;
@@ -152,8 +153,13 @@ impl Look {
             (_, Kind::CommonPrefix, _) => None,
             (Listed::Hidden, ..) => return Ok(Bytes::new()),
             (_, Kind::DeleteMarker, _) | (Listed::Plain, ..) | (.., None) => None,
-            (Listed::Sealed, _, Some(size)) => by_arithmetic(size),
-            (Listed::Mixed, _, Some(size)) if by_arithmetic(size).is_some() => self.by_look(&entry).await?,
+            (Listed::Sealed, _, Some(size)) => match SealedLen::new(size).layout() {
+                Some(Layout::Composite) => self.by_look(&entry).await?,
+                _ => by_arithmetic(size),
+            },
+            (Listed::Mixed, _, Some(size)) if SealedLen::new(size).layout().is_some() => {
+                self.by_look(&entry).await?
+            }
             (Listed::Mixed, ..) => None,
         };
         Ok(match size {
@@ -184,7 +190,9 @@ impl Look {
             // Deleted meanwhile, or not readable: one odd object must not break a listing.
             return Ok(None);
         }
-        let size = claimed_length(store.headers());
+        let version = entry.version_id.as_deref();
+        let target = Target { bucket: &self.bucket, key: &key, version, who: &self.who };
+        let size = self.length(target, store.headers()).await;
         // The look may have met a newer object than the listing; then it says nothing of this ETag.
         if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
             == Some(trimmed(seen.3.as_bytes()))
@@ -195,20 +203,27 @@ impl Look {
     }
 }
 
+impl Look {
+    /// The plaintext length of a sealed object. What can't be opened (a locked EK, damage) is shown as the store has
+    /// it: one odd object must not break a listing.
+    async fn length(&self, target: Target<'_>, stored: &HeaderMap) -> Option<u64> {
+        let envelope = Envelope::parse(stored.get(headers::ENVELOPE)?.to_str().ok()?).ok()?;
+        match envelope.header().layout {
+            // A listing is not authenticated in any way: a read is.
+            Layout::Stream(length) => Some(length.get()),
+            Layout::Composite => {
+                let sealed = open::sealed(&self.rooms, target, stored).await;
+                sealed.ok().flatten().map(|sealed| sealed.length.get())
+            }
+        }
+    }
+}
+
 /// The plaintext length of a sealed stream of this size.
 fn by_arithmetic(size: u64) -> Option<u64> {
     match SealedLen::new(size).layout() {
         Some(Layout::Stream(length)) => Some(length.get()),
         Some(Layout::Composite) | None => None,
-    }
-}
-
-/// What the envelope says of the length. A listing is not authenticated in any way: a read is.
-fn claimed_length(stored: &HeaderMap) -> Option<u64> {
-    let envelope = Envelope::parse(stored.get(headers::ENVELOPE)?.to_str().ok()?).ok()?;
-    match envelope.header().layout {
-        Layout::Stream(length) => Some(length.get()),
-        Layout::Composite => None,
     }
 }
 

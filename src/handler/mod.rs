@@ -1,6 +1,7 @@
 //! Does what was asked for: one file per family of operations.
 
 mod attributes;
+mod composite;
 mod delete;
 mod error;
 mod forward;
@@ -10,6 +11,7 @@ mod list;
 mod multipart;
 mod open;
 mod put;
+mod target;
 mod wish;
 
 use std::time::Duration;
@@ -34,12 +36,15 @@ pub struct Rooms {
     pub keys: Keys,
     /// Sizes of listed objects that had to be looked at.
     pub sizes: list::Sizes,
+    /// Manifests of composite objects.
+    pub manifests: Manifests,
     /// Multipart uploads under way.
     pub uploads: Uploads,
     /// How long a client may send nothing of a body.
     pub client_idle: Duration,
 }
 
+pub use composite::Manifests;
 pub use list::Sizes;
 pub use multipart::{StateConfig, Uploads};
 

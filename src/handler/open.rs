@@ -1,13 +1,17 @@
 //! From the head of a stored object to its opened envelope.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header;
 
 use super::Rooms;
+use super::composite::Known;
+use super::target::Target;
 use crate::kms::{EkName, WrappedDek};
 use crate::operation::Call;
 use crate::s3::range::ContentRange;
-use crate::s3::{Bucket, Code, Error, Key, Result, headers};
+use crate::s3::{Bucket, Key, Result, headers};
 use crate::seal::{self, Envelope, Layout, Opened, Place, PlainLen, SealedLen, SealedRange, Sse};
 
 /// A stored object that is sealed: its envelope opened, its length proved, and what the client is told of its key.
@@ -19,14 +23,20 @@ pub(super) struct Sealed {
     pub received: SealedRange,
     pub ek: String,
     pub sse: Sse,
+    /// The parts, if it was a multipart upload.
+    pub composite: Option<Arc<Known>>,
 }
 
 /// Opens the envelope, if the object has one.
 ///
-/// Errors: the integrity error for an envelope that is not one or not of this place and size, those of the KMS,
-/// NotImplemented for a layout that this version can't read.
+/// Errors: the integrity error for an envelope that is not one or not of this place and size, those of the KMS.
 pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> Result<Option<Sealed>> {
-    let (bucket, key) = call.object()?;
+    sealed(rooms, Target::of(call)?, stored).await
+}
+
+/// The same for an object that no call names.
+pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap) -> Result<Option<Sealed>> {
+    let Target { bucket, key, .. } = target;
     let mut values = stored.get_all(headers::ENVELOPE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -36,15 +46,14 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
     let header = envelope.header();
     let opened = opened(rooms, &envelope, bucket, key).await?;
     let (received, total) = received(stored)?;
-    match opened.layout(total)? {
-        Layout::Stream(length) => {
-            Ok(Some(Sealed { opened, length, received, ek: header.ek.clone(), sse: header.sse }))
+    let (length, composite) = match opened.layout(total)? {
+        Layout::Stream(length) => (length, None),
+        Layout::Composite => {
+            let known = rooms.manifests.of(rooms, target, stored, &opened, total).await?;
+            (known.manifest.length(), Some(known))
         }
-        Layout::Composite => Err(Error::new(
-            Code::NotImplemented,
-            "The object was sealed as a multipart upload, which this version of s3veil can't read. Use a newer one.",
-        )),
-    }
+    };
+    Ok(Some(Sealed { opened, length, received, ek: header.ek.clone(), sse: header.sse, composite }))
 }
 
 /// The key of an envelope that was made for this place.

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use crate::operation::Call;
 use crate::s3::range::{ContentRange, RangeSpec};
 use crate::s3::{Code, Error, Result};
-use crate::seal::{PlainAsk, PlainLen, PlainRange, SealedAsk};
+use crate::seal::{Manifest, PlainAsk, PlainLen, PlainRange, SealedAsk};
 
 /// What part of an object a read wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,21 +87,32 @@ impl Wish {
         }
     }
 
+    /// The plaintext bytes wanted of a composite object.
+    ///
+    /// Errors: InvalidRange with the object's size, InvalidPartNumber for a part that it does not have.
+    pub(super) fn resolve_parts(self, manifest: &Manifest) -> Result<PlainRange> {
+        let Self::Part(wanted) = self else { return self.resolve(manifest.length()) };
+        let index = manifest.parts().iter().position(|part| u32::from(part.number.get()) == wanted);
+        index.and_then(|index| manifest.part_range(index)).ok_or_else(no_such_part)
+    }
+
     /// The plaintext bytes wanted of a sealed stream of this length.
     ///
     /// Errors: InvalidRange with the object's size, InvalidPartNumber for any but the first part.
     pub(super) fn resolve(self, total: PlainLen) -> Result<PlainRange> {
         match self {
             Self::Whole | Self::Part(1) => Ok(PlainRange::whole(total)),
-            Self::Part(_) => {
-                Err(Error::new(Code::InvalidPartNumber, "The requested partnumber is not satisfiable."))
-            }
+            Self::Part(_) => Err(no_such_part()),
             Self::Range(spec) => spec
                 .resolve(total.get())
                 .and_then(|(start, end)| PlainAsk::Between { start, end }.resolve(total))
                 .ok_or_else(|| unsatisfiable(spec, total)),
         }
     }
+}
+
+fn no_such_part() -> Error {
+    Error::new(Code::InvalidPartNumber, "The requested partnumber is not satisfiable.")
 }
 
 fn unsatisfiable(spec: RangeSpec, total: PlainLen) -> Error {

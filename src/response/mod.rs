@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::s3::checksum::Checksum;
+use crate::s3::checksum::{Algorithm, Checksum};
 use crate::s3::headers::ENVELOPE;
 use crate::seal::Sse;
 
@@ -60,7 +60,12 @@ pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
 
 /// Adds a checksum of the whole object, as S3 shows it.
 pub fn add_checksum(headers: &mut HeaderMap, checksum: &Checksum) {
-    let value = HeaderValue::from_str(&checksum.to_base64()).expect("base64 is a header value");
-    headers.insert(checksum.algorithm().header(), value);
-    headers.insert("x-amz-checksum-type", HeaderValue::from_static("FULL_OBJECT"));
+    add_checksum_text(headers, checksum.algorithm(), &checksum.to_base64(), "FULL_OBJECT");
+}
+
+/// The same as text and with its type, as multipart uploads have it.
+pub fn add_checksum_text(headers: &mut HeaderMap, algorithm: Algorithm, value: &str, kind: &'static str) {
+    let value = HeaderValue::from_str(value).expect("base64 and a number are a header value");
+    headers.insert(algorithm.header(), value);
+    headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
 }

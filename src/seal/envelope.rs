@@ -160,6 +160,11 @@ impl Opened {
         &self.header
     }
 
+    /// What the object's key is known by, without leading to it.
+    pub fn commitment(&self) -> [u8; 32] {
+        self.oek.commitment()
+    }
+
     /// The layout, and a stream's plaintext length, of an object that the store holds with this size.
     ///
     /// # Errors

@@ -1,0 +1,190 @@
+//! Reading composite objects: their manifests, found at their end and remembered; a range of their parts.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use http::header::HeaderMap;
+use moka::sync::Cache;
+
+use super::open::Sealed;
+use super::target::Target;
+use super::wish::Wish;
+use super::{Answer, Rooms, get};
+use crate::backend::StoreResponse;
+use crate::body::Opening;
+use crate::operation::Call;
+use crate::response;
+use crate::s3::range::RangeSpec;
+use crate::s3::{Bucket, Key, Result};
+use crate::seal::{
+    self, FOOTER_LEN, Located, Manifest, Opened, PartSalt, PlainRange, SealedLen, SealedRange, block_len,
+};
+
+/// Parts of which manifests are remembered, in all objects together: some 20 MiB.
+const PARTS: u64 = 200_000;
+
+/// What is asked of an object's end at first: all of the block, where there are up to some thousand parts.
+const TAIL: u64 = 128 * 1024;
+
+/// An upload is known by its commitment; with the size of the object, so is its manifest.
+type Id = ([u8; 32], u64);
+
+/// The manifests that were met.
+pub struct Manifests {
+    known: Cache<Id, Arc<Known>>,
+    /// Where they were met last: what to ask for the next time.
+    last: Cache<(Bucket, Key, Option<String>), Id>,
+}
+
+/// A composite object, as far as it has been read.
+pub(super) struct Known {
+    pub manifest: Arc<Manifest>,
+    /// By the place of the part's head.
+    salts: Mutex<HashMap<u64, PartSalt>>,
+}
+
+impl Default for Manifests {
+    fn default() -> Self {
+        let weigh = |_: &Id, known: &Arc<Known>| known.manifest.parts().len() as u32;
+        Self {
+            known: Cache::builder().max_capacity(PARTS).weigher(weigh).build(),
+            last: Cache::new(PARTS / 16),
+        }
+    }
+}
+
+impl Manifests {
+    /// The sealed bytes to ask for, if this was a composite object the last time.
+    pub(super) fn guess(&self, call: &Call, wish: Wish) -> Option<RangeSpec> {
+        let target = Target::of(call).ok()?;
+        let known = self.known.get(&self.last.get(&place(target))?)?;
+        let range = wish.resolve_parts(&known.manifest).ok()?;
+        if range == PlainRange::whole(known.manifest.length()) && wish == Wish::Whole {
+            return None;
+        }
+        let sealed = known.manifest.locate(range)?.sealed;
+        Some(RangeSpec::FromTo(sealed.start(), sealed.end() - 1))
+    }
+
+    /// The manifest of an object of this size, whose key is open.
+    pub(super) async fn of(
+        &self,
+        rooms: &Rooms,
+        target: Target<'_>,
+        met: &HeaderMap,
+        opened: &Opened,
+        size: SealedLen,
+    ) -> Result<Arc<Known>> {
+        let id = (opened.commitment(), size.get());
+        self.last.insert(place(target), id);
+        if let Some(known) = self.known.get(&id) {
+            return Ok(known);
+        }
+        let end = |len: u64| {
+            SealedRange::new(size.get() - len.min(size.get()), size.get()).ok_or(seal::Error::Tampered)
+        };
+        let mut tail = target.bytes(rooms, met, end(TAIL)?).await?;
+        let footer = tail.last_chunk::<{ FOOTER_LEN as usize }>().ok_or(seal::Error::Tampered)?;
+        let len = block_len(footer, size)?;
+        if len > tail.len() as u64 {
+            tail = target.bytes(rooms, met, end(len)?).await?;
+        }
+        let block = &tail[tail.len() - len as usize..];
+        let manifest = Arc::new(opened.open_manifest(block, size)?);
+        let known = Arc::new(Known { manifest, salts: Mutex::default() });
+        self.known.insert(id, known.clone());
+        Ok(known)
+    }
+}
+
+impl Known {
+    /// The salt of the first part of a range, if its head is not read with it.
+    async fn salt(
+        &self,
+        rooms: &Rooms,
+        target: Target<'_>,
+        met: &HeaderMap,
+        located: &Located,
+    ) -> Result<Option<PartSalt>> {
+        let Some(head) = located.head else { return Ok(None) };
+        let kept =
+            self.salts.lock().expect("no code panics while it holds this lock").get(&head.start()).cloned();
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let salt = PartSalt::parse(&target.bytes(rooms, met, head).await?)?;
+        let mut salts = self.salts.lock().expect("no code panics while it holds this lock");
+        salts.insert(head.start(), salt.clone());
+        Ok(Some(salt))
+    }
+}
+
+fn place(target: Target<'_>) -> (Bucket, Key, Option<String>) {
+    (target.bucket.clone(), target.key.clone(), target.version.map(str::to_owned))
+}
+
+/// GetObject of a composite object, of which the store's answer holds something.
+pub(super) async fn get_composite(
+    rooms: &Rooms,
+    call: &Call,
+    wish: Wish,
+    sealed: Sealed,
+    known: Arc<Known>,
+    mut store: StoreResponse,
+) -> Result<Answer> {
+    let (target, total) = (Target::of(call)?, sealed.length);
+    let range = wish.resolve_parts(&known.manifest)?;
+    let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
+    let met = store.headers().clone();
+    let salt = known.salt(rooms, target, &met, &located);
+    let skip = match sealed.received.skip_to(located.sealed) {
+        Ok(skip) => skip,
+        Err(_) => 0,
+    };
+    let salt = match sealed.received.skip_to(located.sealed) {
+        Ok(_) => salt.await?,
+        Err(_) => {
+            let (salt, exact) =
+                futures_util::future::try_join(salt, target.again(rooms, &met, located.sealed)).await?;
+            open_received(&exact, located.sealed)?;
+            store = exact;
+            salt
+        }
+    };
+    let mut headers = get::sealed_headers(store.headers(), &sealed);
+    wish.describe(&mut headers, range, total);
+    describe(&mut headers, call, wish, range, &known.manifest);
+    let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt)?;
+    let mut opening = Opening::new(store.into_body(), opener, skip, false);
+    // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
+    opening.prime().await?;
+    Ok(get::answer(wish.status(total), headers, opening.into_body()))
+}
+
+fn open_received(store: &StoreResponse, wanted: SealedRange) -> Result<()> {
+    match super::open::received(store.headers())?.0 == wanted {
+        true => Ok(()),
+        false => Err(seal::Error::Tampered.into()),
+    }
+}
+
+/// The headers that only composite objects have: the number of parts, where one is asked for; the checksum.
+pub(super) fn describe(
+    headers: &mut HeaderMap,
+    call: &Call,
+    wish: Wish,
+    range: PlainRange,
+    manifest: &Manifest,
+) {
+    let parts = manifest.parts().len();
+    if matches!(wish, Wish::Part(_)) {
+        headers.insert("x-amz-mp-parts-count", parts.into());
+    }
+    if range == PlainRange::whole(manifest.length())
+        && get::wants_checksum(call.headers())
+        && let Some(sum) = manifest.checksum()
+        && let Some((algorithm, value, kind)) = super::multipart::of_manifest(sum, parts)
+    {
+        response::add_checksum_text(headers, algorithm, &value, kind);
+    }
+}
