@@ -15,7 +15,7 @@ use crate::s3::{Code, Error, Result};
 
 pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wanted = wanted(call.headers())?;
-    let store = rooms.backend.send(get::request(call, Method::HEAD, None)).await?;
+    let store = rooms.backend.send(get::request(call, Method::HEAD, super::wish::Wish::Whole)).await?;
     match store.status() {
         status if status.is_success() => {}
         // The answer to a HEAD has no document to pass on.

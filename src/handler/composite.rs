@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use http::header::HeaderMap;
 use moka::sync::Cache;
 
-use super::open::Sealed;
+use super::open::{self, Sealed};
 use super::target::Target;
 use super::wish::Wish;
 use super::{Answer, Rooms, get};
@@ -25,6 +25,9 @@ const PARTS: u64 = 200_000;
 
 /// What is asked of an object's end at first: all of the block, where there are up to some thousand parts.
 const TAIL: u64 = 128 * 1024;
+
+/// Sealed bytes that may be read for nothing.
+const SURPLUS: u64 = 2 * 1024 * 1024;
 
 /// An upload is known by its commitment; with the size of the object, so is its manifest.
 type Id = ([u8; 32], u64);
@@ -137,18 +140,16 @@ pub(super) async fn get_composite(
     let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
     let met = store.headers().clone();
     let salt = known.salt(rooms, target, &met, &located);
-    let skip = match sealed.received.skip_to(located.sealed) {
-        Ok(skip) => skip,
-        Err(_) => 0,
-    };
-    let salt = match sealed.received.skip_to(located.sealed) {
-        Ok(_) => salt.await?,
-        Err(_) => {
-            let (salt, exact) =
-                futures_util::future::try_join(salt, target.again(rooms, &met, located.sealed)).await?;
-            open_received(&exact, located.sealed)?;
+    // What lies behind the range is read to its end, so that the connection can serve again: not if it is much.
+    let surplus = sealed.received.end().saturating_sub(located.sealed.end());
+    let skip = sealed.received.skip_to(located.sealed).ok().filter(|skip| skip + surplus <= SURPLUS);
+    let (salt, skip) = match skip {
+        Some(skip) => (salt.await?, skip),
+        None => {
+            let exact = target.again(rooms, &met, located.sealed);
+            let (salt, exact) = futures_util::future::try_join(salt, exact).await?;
             store = exact;
-            salt
+            (salt, open::received(store.headers())?.0.skip_to(located.sealed)?)
         }
     };
     let mut headers = get::sealed_headers(store.headers(), &sealed);
@@ -159,13 +160,6 @@ pub(super) async fn get_composite(
     // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
     opening.prime().await?;
     Ok(get::answer(wish.status(total), headers, opening.into_body()))
-}
-
-fn open_received(store: &StoreResponse, wanted: SealedRange) -> Result<()> {
-    match super::open::received(store.headers())?.0 == wanted {
-        true => Ok(()),
-        false => Err(seal::Error::Tampered.into()),
-    }
 }
 
 /// The headers that only composite objects have: the number of parts, where one is asked for; the checksum.

@@ -16,14 +16,12 @@ use crate::operation::Call;
 use crate::policy::{Forward, Read};
 use crate::response;
 use crate::s3::checksum::Checksum;
-use crate::s3::range::RangeSpec;
 use crate::s3::{Code, Error, Result};
 use crate::seal::{self, MAGIC_LEN, PlainRange, SealedRange, is_magic};
 
 /// Parameters that go on with a read. Others are not passed on.
-const PARAMETERS: [&str; 8] = [
+const PARAMETERS: [&str; 7] = [
     "versionId",
-    "partNumber",
     "response-cache-control",
     "response-content-disposition",
     "response-content-encoding",
@@ -36,15 +34,20 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
     let wish = Wish::of(call)?;
     let known = rooms.manifests.guess(call, wish);
     let guess = match known {
-        Some(_) => known,
+        Some(range) => Wish::Range(range),
+        // Where a part begins is not known yet, and all of the object may be much.
+        None if read.expects_sealed() && matches!(wish, Wish::Part(2..)) => {
+            return look_first(rooms, call, read, wish).await;
+        }
         None if read.expects_sealed() => wish.sealed_guess(),
-        None => wish.plain(),
+        None => wish,
     };
     let store = rooms.backend.send(request(call, Method::GET, guess)).await?;
     match store.status() {
         status if status.is_success() => {}
-        StatusCode::RANGE_NOT_SATISFIABLE if guess.is_some() => {
-            return past_the_end(rooms, call, read, wish).await;
+        // The store has nothing where the guess looked: with a sealed object that is so, a plain one is asked again.
+        StatusCode::RANGE_NOT_SATISFIABLE if guess != Wish::Whole => {
+            return look_first(rooms, call, read, wish).await;
         }
         _ => return Ok(forward::answer(store)),
     }
@@ -57,25 +60,28 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         };
     }
     let leave = read.plain()?;
-    if guess == wish.plain() || store.status() == StatusCode::OK {
+    if guess == wish || (store.status() == StatusCode::OK && !matches!(wish, Wish::Part(_))) {
         return plain_object(store, leave).await;
     }
     let (parts, _) = store.into_parts();
     plain_range(rooms, call, wish, &parts.headers, leave).await
 }
 
-/// A read of the object: the client's conditions and parameters, and this range.
-pub(super) fn request(call: &Call, method: Method, range: Option<RangeSpec>) -> StoreRequest {
+/// A read of the object: the client's conditions and parameters, and what to read of it.
+pub(super) fn request(call: &Call, method: Method, wish: Wish) -> StoreRequest {
     let mut headers = StoreHeaders::forwarded(call.headers());
-    match range {
-        Some(range) => headers.set(header::RANGE, range.to_header()),
-        None => {
+    let mut query = call.query().pick(&PARAMETERS);
+    match wish {
+        Wish::Range(range) => headers.set(header::RANGE, range.to_header()),
+        Wish::Whole | Wish::Part(_) => {
             headers.remove(header::RANGE);
             headers.remove(header::IF_RANGE);
         }
     }
-    StoreRequest::new(method, call.bucket(), call.key(), headers, call.who())
-        .query(call.query().pick(&PARAMETERS))
+    if let Wish::Part(number) = wish {
+        query.push("partNumber", number.to_string());
+    }
+    StoreRequest::new(method, call.bucket(), call.key(), headers, call.who()).query(query)
 }
 
 async fn sealed_object(
@@ -145,9 +151,9 @@ pub(super) async fn trailer_sum(
     Ok(body::checksum_of(&sealed.opened.open_trailer(&bytes)?))
 }
 
-/// The store has nothing where the guess looked: with a sealed object that is so, a plain one is asked again.
-async fn past_the_end(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Result<Answer> {
-    let store = rooms.backend.send(request(call, Method::HEAD, None)).await?;
+/// A read that begins with a HEAD, where a guess can't be made or did not do.
+async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Result<Answer> {
+    let store = rooms.backend.send(request(call, Method::HEAD, Wish::Whole)).await?;
     if !store.status().is_success() {
         return Ok(head::answer(store));
     }
@@ -183,7 +189,7 @@ async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
     Ok(answer(parts.status, response::forwarded(&parts.headers), body))
 }
 
-/// A range of a plain object where a sealed one was expected. Its first bytes are looked at beside it.
+/// A range or a part of a plain object where a sealed one was expected. Its first bytes are looked at beside it.
 async fn plain_range(
     rooms: &Rooms,
     call: &Call,
@@ -191,10 +197,10 @@ async fn plain_range(
     met: &HeaderMap,
     leave: Forward,
 ) -> Result<Answer> {
-    let Some(range) = wish.plain() else {
+    if wish == Wish::Whole {
         return Err(Error::new(Code::InternalError, "A whole read was answered by a range."));
-    };
-    let mut client = request(call, Method::GET, Some(range));
+    }
+    let mut client = request(call, Method::GET, wish);
     client.headers.remove(header::IF_RANGE);
     let client = async { rooms.backend.send(client).await.map_err(Error::from) };
     let first = async {

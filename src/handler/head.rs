@@ -18,17 +18,17 @@ use crate::seal::PlainRange;
 pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wish = Wish::of(call)?;
     // A sealed object is looked at whole: a range of it is arithmetic.
-    let asked = if read.expects_sealed() { None } else { wish.plain() };
+    let asked = if read.expects_sealed() { Wish::Whole } else { wish };
     let store = rooms.backend.send(get::request(call, Method::HEAD, asked)).await?;
     if !store.status().is_success() {
         return Ok(answer(store));
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
         read.plain()?;
-        if asked == wish.plain() {
+        if asked == wish {
             return Ok(answer(store));
         }
-        return Ok(answer(rooms.backend.send(get::request(call, Method::HEAD, wish.plain())).await?));
+        return Ok(answer(rooms.backend.send(get::request(call, Method::HEAD, wish)).await?));
     };
     let mut headers = get::sealed_headers(store.headers(), &sealed);
     if let Some(known) = &sealed.composite {

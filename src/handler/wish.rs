@@ -43,22 +43,17 @@ impl Wish {
         }
     }
 
-    /// The client's range as it is.
-    pub(super) fn plain(self) -> Option<RangeSpec> {
-        match self {
-            Self::Range(range) => Some(range),
-            Self::Whole | Self::Part(_) => None,
-        }
-    }
-
-    /// The sealed bytes that hold what is wanted, if the object is a sealed stream.
-    pub(super) fn sealed_guess(self) -> Option<RangeSpec> {
-        let sealed = match self.plain()? {
-            RangeSpec::FromTo(first, last) => PlainAsk::Between { start: first, end: last.saturating_add(1) },
-            RangeSpec::From(first) => PlainAsk::From(first),
-            RangeSpec::Suffix(len) => PlainAsk::Suffix(len),
+    /// What to ask the store for, if the object is a sealed stream. A store's parts are not the client's.
+    pub(super) fn sealed_guess(self) -> Self {
+        let sealed = match self {
+            Self::Range(RangeSpec::FromTo(first, last)) => {
+                PlainAsk::Between { start: first, end: last.saturating_add(1) }
+            }
+            Self::Range(RangeSpec::From(first)) => PlainAsk::From(first),
+            Self::Range(RangeSpec::Suffix(len)) => PlainAsk::Suffix(len),
+            Self::Whole | Self::Part(_) => return Self::Whole,
         };
-        Some(match sealed.sealed() {
+        Self::Range(match sealed.sealed() {
             SealedAsk::Between { start, end } => RangeSpec::FromTo(start, end - 1),
             SealedAsk::From(start) => RangeSpec::From(start),
             SealedAsk::Suffix(len) => RangeSpec::Suffix(len),

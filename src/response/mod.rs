@@ -40,7 +40,10 @@ pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
             let name = name.as_str();
             name.starts_with("x-amz-checksum-")
                 || name.starts_with("x-amz-server-side-encryption")
-                || matches!(name, "content-length" | "content-range" | "content-md5" | "digest")
+                || matches!(
+                    name,
+                    "x-amz-mp-parts-count" | "content-length" | "content-range" | "content-md5" | "digest"
+                )
         })
         .cloned()
         .collect();
