@@ -70,7 +70,7 @@ fn seal_part(opened: &Opened, n: u16, plain: &[u8]) -> Vec<u8> {
 
 fn manifest(lengths: &[(u16, usize)]) -> Manifest {
     let part = |(n, len): &(u16, usize)| Part { number: number(*n), length: plain_len(*len), checksum: None };
-    Manifest::new(lengths.iter().map(part).collect(), None).unwrap()
+    Manifest::new(lengths.iter().map(part).collect(), None, [3; 32]).unwrap()
 }
 
 /// Parts of these numbers and lengths; byte `i` of part `n` is a function of both.
@@ -166,7 +166,7 @@ fn every_boundary() {
     let body = stored.body();
     let mut edges = vec![0, plain.len()];
     for edge in [65_536, 131_072, 131_073, 131_074, 196_610, 262_146, 262_156] {
-        edges.extend((edge as usize - 2..=edge + 2).filter(|edge| *edge <= plain.len()));
+        edges.extend((edge - 2..=edge + 2).filter(|edge| *edge <= plain.len()));
     }
     for start in &edges {
         for end in edges.iter().filter(|end| *end > start) {
@@ -256,7 +256,7 @@ fn a_manifest_keeps_numbers_lengths_and_checksums() {
         .map(|n| Part { number: number(n), length: plain_len(5 << 20), checksum: Some(vec![n as u8; 32]) })
         .collect();
     let sum = ObjectSum { algorithm: SumAlgorithm::Sha256, kind: SumKind::Composite, value: vec![7; 32] };
-    let manifest = Manifest::new(parts, Some(sum)).unwrap();
+    let manifest = Manifest::new(parts, Some(sum), [9; 32]).unwrap();
     let block = key.seal_manifest(&manifest).unwrap().bytes().to_vec();
     assert!(block.len() < 600_000, "{}", block.len());
     let size = SealedLen::new(9_999 * plain_len(5 << 20).sealed_part().get() + block.len() as u64);
@@ -272,13 +272,13 @@ fn what_is_no_object_has_no_manifest() {
     let sum =
         |value: Vec<u8>| Some(ObjectSum { algorithm: SumAlgorithm::Crc32, kind: SumKind::FullObject, value });
     let summed = |value: Vec<u8>| Part { checksum: Some(value), ..part(1, 1) };
-    assert!(Manifest::new(vec![], None).is_err());
-    assert!(Manifest::new(vec![part(2, 1), part(1, 1)], None).is_err());
-    assert!(Manifest::new(vec![part(1, 1), part(1, 1)], None).is_err());
-    assert!(Manifest::new(vec![part(1, 3 << 40), part(2, 3 << 40)], None).is_err(), "over 5 TiB");
-    assert!(Manifest::new(vec![summed(vec![0; 4])], None).is_err(), "of no algorithm");
-    assert!(Manifest::new(vec![summed(vec![0; 3])], sum(vec![0; 4])).is_err());
-    assert!(Manifest::new(vec![summed(vec![0; 4])], sum(vec![0; 5])).is_err());
-    assert!(Manifest::new(vec![summed(vec![0; 4])], sum(vec![0; 4])).is_ok());
+    assert!(Manifest::new(vec![], None, [0; 32]).is_err());
+    assert!(Manifest::new(vec![part(2, 1), part(1, 1)], None, [0; 32]).is_err());
+    assert!(Manifest::new(vec![part(1, 1), part(1, 1)], None, [0; 32]).is_err());
+    assert!(Manifest::new(vec![part(1, 3 << 40), part(2, 3 << 40)], None, [0; 32]).is_err(), "over 5 TiB");
+    assert!(Manifest::new(vec![summed(vec![0; 4])], None, [0; 32]).is_err(), "of no algorithm");
+    assert!(Manifest::new(vec![summed(vec![0; 3])], sum(vec![0; 4]), [0; 32]).is_err());
+    assert!(Manifest::new(vec![summed(vec![0; 4])], sum(vec![0; 5]), [0; 32]).is_err());
+    assert!(Manifest::new(vec![summed(vec![0; 4])], sum(vec![0; 4]), [0; 32]).is_ok());
     assert_eq!(PART_HEAD_LEN, 48);
 }

@@ -5,13 +5,15 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
+use super::multipart::of_manifest;
 use super::{Answer, Rooms, get, head, open};
 use crate::backend::{StoreHeaders, StoreRequest};
-use crate::body;
+use crate::body::{self, sum_of};
 use crate::operation::Call;
 use crate::policy::Read;
-use crate::s3::xml::{self, ObjectAttributes};
+use crate::s3::xml::{self, ObjectAttributes, PartsPage};
 use crate::s3::{Code, Error, Result};
+use crate::seal::Manifest;
 
 pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wanted = wanted(call.headers())?;
@@ -34,13 +36,24 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
     let stored = store.headers();
     let text = |name: &str| stored.get(name).and_then(|value| value.to_str().ok());
     let has = |name: &str| wanted.iter().any(|attribute| attribute == name);
-    let checksum = match has("Checksum") {
-        true => Some(get::trailer_sum(rooms, call, stored, &sealed).await?),
-        false => None,
+    let checksum = match &sealed.composite {
+        _ if !has("Checksum") => None,
+        Some(known) => {
+            known.manifest.checksum().and_then(|sum| of_manifest(sum, known.manifest.parts().len()))
+        }
+        None => {
+            let sum = get::trailer_sum(rooms, call, stored, &sealed).await?;
+            Some((sum.algorithm(), sum.to_base64(), "FULL_OBJECT"))
+        }
+    };
+    let parts = match sealed.composite.as_ref().filter(|_| has("ObjectParts")) {
+        Some(known) => Some(parts(&known.manifest, call.headers())?),
+        None => None,
     };
     let document = xml::object_attributes(&ObjectAttributes {
         etag: text("etag").filter(|_| has("ETag")).map(|etag| etag.trim_matches('"')),
-        checksum: checksum.as_ref(),
+        checksum,
+        parts,
         storage_class: has("StorageClass").then(|| text("x-amz-storage-class").unwrap_or("STANDARD")),
         object_size: has("ObjectSize").then_some(sealed.length.get()),
     });
@@ -54,6 +67,30 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
     Ok(get::answer(StatusCode::OK, headers, body::full(document)))
+}
+
+/// A page of the parts.
+///
+/// Errors: InvalidArgument for a page that can't be.
+fn parts(manifest: &Manifest, client: &HeaderMap) -> Result<PartsPage> {
+    let number = |name: &'static str, without: u32| -> Result<u32> {
+        let Some(value) = client.get(name) else { return Ok(without) };
+        let number = value.to_str().ok().and_then(|value| value.parse().ok());
+        number
+            .ok_or_else(|| Error::new(Code::InvalidArgument, format!("{name} is not a number. Correct it.")))
+    };
+    let (max, marker) = (number("x-amz-max-parts", 1000)?.min(1000), number("x-amz-part-number-marker", 0)?);
+    let algorithm = manifest.checksum().map(|sum| sum.algorithm);
+    let mut left = manifest.parts().iter().filter(|part| u32::from(part.number.get()) > marker);
+    let shown = left.by_ref().take(max as usize).map(|part| {
+        let sum =
+            algorithm.zip(part.checksum.as_deref()).and_then(|(algorithm, value)| sum_of(algorithm, value));
+        let sum = sum.map(|sum| (sum.algorithm(), sum.to_base64()));
+        (u32::from(part.number.get()), part.length.get(), sum)
+    });
+    let parts = shown.collect();
+    let (total, truncated) = (manifest.parts().len(), left.next().is_some());
+    Ok(PartsPage { total, marker, max: max as usize, truncated, parts })
 }
 
 /// The attributes that the client wants.

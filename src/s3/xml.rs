@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::checksum::Checksum;
+use super::checksum::Algorithm;
 use super::{Code, Error, Result};
 
 /// The most objects of one DeleteObjects.
@@ -92,17 +92,37 @@ fn malformed() -> Error {
     )
 }
 
-/// What GetObjectAttributes shows of an object of one part.
-#[derive(Clone, Copy, Debug)]
+/// What GetObjectAttributes shows of an object.
+#[derive(Clone, Debug)]
 pub struct ObjectAttributes<'a> {
     /// The ETag without quotes.
     pub etag: Option<&'a str>,
-    /// The checksum of the whole object.
-    pub checksum: Option<&'a Checksum>,
+    /// The checksum of the object as S3 writes it, and its type.
+    pub checksum: Option<(Algorithm, String, &'static str)>,
+    /// The parts of a multipart upload.
+    pub parts: Option<PartsPage>,
     /// The storage class.
     pub storage_class: Option<&'a str>,
     /// Plaintext bytes.
     pub object_size: Option<u64>,
+}
+
+/// Number, plaintext bytes, checksum in base64.
+pub type ShownPart = (u32, u64, Option<(Algorithm, String)>);
+
+/// A page of an object's parts.
+#[derive(Clone, Debug)]
+pub struct PartsPage {
+    /// How many the object has.
+    pub total: usize,
+    /// Parts of this and lower numbers are on earlier pages.
+    pub marker: u32,
+    /// The most parts of a page.
+    pub max: usize,
+    /// Whether more follow.
+    pub truncated: bool,
+    /// The parts. S3 shows them only where they have checksums.
+    pub parts: Vec<ShownPart>,
 }
 
 /// The document of GetObjectAttributes.
@@ -114,11 +134,30 @@ pub fn object_attributes(attributes: &ObjectAttributes<'_>) -> String {
     if let Some(etag) = attributes.etag {
         push(&mut xml, "ETag", etag);
     }
-    if let Some(checksum) = attributes.checksum {
+    if let Some((algorithm, value, kind)) = &attributes.checksum {
         xml.push_str("<Checksum>");
-        push(&mut xml, checksum.algorithm().element(), &checksum.to_base64());
-        push(&mut xml, "ChecksumType", "FULL_OBJECT");
+        push(&mut xml, algorithm.element(), value);
+        push(&mut xml, "ChecksumType", kind);
         xml.push_str("</Checksum>");
+    }
+    if let Some(page) = &attributes.parts {
+        xml.push_str("<ObjectParts>");
+        push(&mut xml, "TotalPartsCount", &page.total.to_string());
+        push(&mut xml, "PartNumberMarker", &page.marker.to_string());
+        let next = page.parts.last().map_or(page.marker, |part| part.0);
+        push(&mut xml, "NextPartNumberMarker", &next.to_string());
+        push(&mut xml, "MaxParts", &page.max.to_string());
+        push(&mut xml, "IsTruncated", if page.truncated { "true" } else { "false" });
+        for (number, size, checksum) in &page.parts {
+            xml.push_str("<Part>");
+            push(&mut xml, "PartNumber", &number.to_string());
+            push(&mut xml, "Size", &size.to_string());
+            if let Some((algorithm, value)) = checksum {
+                push(&mut xml, algorithm.element(), value);
+            }
+            xml.push_str("</Part>");
+        }
+        xml.push_str("</ObjectParts>");
     }
     if let Some(class) = attributes.storage_class {
         push(&mut xml, "StorageClass", class);
@@ -138,7 +177,7 @@ pub(super) fn push(xml: &mut String, name: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::s3::checksum::{Algorithm, Hasher};
+    use crate::s3::checksum::Hasher;
 
     fn keys(document: &str) -> Result<Vec<String>> {
         Ok(delete_keys(document.as_bytes())?.into_iter().map(|entry| entry.key).collect())
@@ -174,7 +213,8 @@ mod tests {
         let checksum = Hasher::digest(Algorithm::Crc32, b"123456789");
         let xml = object_attributes(&ObjectAttributes {
             etag: Some("e&"),
-            checksum: Some(&checksum),
+            checksum: Some((Algorithm::Crc32, checksum.to_base64(), "FULL_OBJECT")),
+            parts: None,
             storage_class: None,
             object_size: Some(9),
         });

@@ -27,6 +27,7 @@ const FOOTER_MAGIC: [u8; 8] = *b"\x93s3veil\x01";
 pub struct Manifest {
     parts: Vec<Part>,
     checksum: Option<ObjectSum>,
+    upload: [u8; 32],
     /// Where each part begins and where the last ends, in plaintext and in sealed bytes.
     starts: Vec<(u64, u64)>,
 }
@@ -95,17 +96,18 @@ pub struct Located {
 }
 
 impl Manifest {
-    /// A manifest of these parts.
+    /// A manifest of these parts. `upload` is the SHA-256 of the upload's id, by which a completion that is repeated is
+    /// known.
     ///
     /// # Errors
     ///
     /// [`Error::Misuse`] if there is no part, if their numbers do not ascend, if all together are longer than
     /// [`PlainLen::MAX`], or if a checksum is not of its algorithm's length.
-    pub fn new(parts: Vec<Part>, checksum: Option<ObjectSum>) -> Result<Self, Error> {
-        Self::checked(parts, checksum).ok_or(Error::Misuse("these parts are not those of an object"))
+    pub fn new(parts: Vec<Part>, checksum: Option<ObjectSum>, upload: [u8; 32]) -> Result<Self, Error> {
+        Self::checked(parts, checksum, upload).ok_or(Error::Misuse("these parts are not those of an object"))
     }
 
-    fn checked(parts: Vec<Part>, checksum: Option<ObjectSum>) -> Option<Self> {
+    fn checked(parts: Vec<Part>, checksum: Option<ObjectSum>, upload: [u8; 32]) -> Option<Self> {
         let ascending = parts.windows(2).all(|two| two[0].number < two[1].number);
         let size = checksum.as_ref().map(|sum| sum.algorithm.value_len());
         let fits = |value: &[u8]| Some(value.len()) == size;
@@ -121,7 +123,7 @@ impl Manifest {
             sealed = sealed.checked_add(part.length.sealed_part().get())?;
             starts.push((plain, sealed));
         }
-        Some(Self { parts, checksum, starts })
+        Some(Self { parts, checksum, upload, starts })
     }
 
     /// The parts, in order.
@@ -132,6 +134,11 @@ impl Manifest {
     /// The checksum of the object, if it has one.
     pub fn checksum(&self) -> Option<&ObjectSum> {
         self.checksum.as_ref()
+    }
+
+    /// The SHA-256 of the id of the upload that wrote the object.
+    pub fn upload(&self) -> &[u8; 32] {
+        &self.upload
     }
 
     /// The length of the object in plaintext bytes.
@@ -247,7 +254,7 @@ impl Manifest {
         &self,
         out: &mut Encoder<Vec<u8>>,
     ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        out.array(2)?.array(self.parts.len() as u64)?;
+        out.array(3)?.array(self.parts.len() as u64)?;
         for part in &self.parts {
             out.array(2 + u64::from(part.checksum.is_some()))?;
             out.u16(part.number.get())?.u64(part.length.get())?;
@@ -259,6 +266,7 @@ impl Manifest {
             None => out.array(0)?,
             Some(sum) => out.array(3)?.u8(sum.algorithm as u8)?.u8(sum.kind as u8)?.bytes(&sum.value)?,
         };
+        out.bytes(&self.upload)?;
         Ok(())
     }
 
@@ -272,7 +280,7 @@ impl Manifest {
     }
 
     fn read(decoder: &mut Decoder<'_>) -> Result<Option<Self>, minicbor::decode::Error> {
-        if decoder.array()? != Some(2) {
+        if decoder.array()? != Some(3) {
             return Ok(None);
         }
         let count = decoder.array()?.unwrap_or(0);
@@ -293,7 +301,8 @@ impl Manifest {
             }
             _ => None,
         };
-        Ok(Self::checked(parts, checksum))
+        let upload = <[u8; 32]>::try_from(decoder.bytes()?).ok();
+        Ok(upload.and_then(|upload| Self::checked(parts, checksum, upload)))
     }
 }
 

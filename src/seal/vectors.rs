@@ -104,7 +104,7 @@ fn sealing_parts_gives_the_vectors() {
             kind: if sum["kind"] == 1 { SumKind::FullObject } else { SumKind::Composite },
             value: unhex(&sum["value"]),
         });
-        let manifest = Manifest::new(parts, checksum).unwrap();
+        let manifest = Manifest::new(parts, checksum, bytes(vector, "upload")).unwrap();
         let block = manifest.seal_with(&oek, bytes(vector, "manifest_salt"));
         object.extend_from_slice(block.bytes());
         assert_eq!(hex::encode(Sha256::digest(&object)), text(vector, "body_sha256"), "{}", vector["name"]);

@@ -247,7 +247,7 @@ def open_manifest(oek, body):
     try:
         key = AESGCM(salted(oek, block[:SALT], b"manifest"))
         data = key.decrypt(bytes(12), block[SALT:-FOOTER], len(body).to_bytes(8, "big") + footer)
-        (parts, checksum), at = nested(data, 0)
+        (parts, checksum, upload), at = nested(data, 0)
     except (InvalidTag, ValueError, IndexError, TypeError):
         raise refuse from None
     if any(data[at:]) or not parts or [part[0] for part in parts] != sorted({part[0] for part in parts}):
@@ -256,9 +256,9 @@ def open_manifest(oek, body):
         raise refuse
     algorithm, kind, value = checksum or (0, 1, None)
     values = [part[2] for part in parts if len(part) > 2] + ([value] if checksum else [])
-    if kind not in (1, 2) or any(len(value) != SUMS.get(algorithm) for value in values):
+    if len(upload) != 32 or kind not in (1, 2) or any(len(value) != SUMS.get(algorithm) for value in values):
         raise refuse
-    return {"parts": parts, "checksum": checksum}, length
+    return {"parts": parts, "checksum": checksum, "upload": upload}, length
 
 
 def nested(data, at):

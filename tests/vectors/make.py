@@ -26,7 +26,7 @@ def fixed(name):
     return hashlib.sha256(name.encode()).digest()
 
 
-DEK, OEK, SALT = fixed("dek"), fixed("oek"), fixed("salt")
+DEK, OEK, SALT, UPLOAD = fixed("dek"), fixed("oek"), fixed("salt"), fixed("upload")
 NFC, NFD = (unicodedata.normalize(form, "ünï/ćode é 你好 🦀.txt") for form in ("NFC", "NFD"))
 
 
@@ -108,7 +108,7 @@ def array(items):
 
 def seal_manifest(parts, checksum, salt, before, oek=OEK):
     """The block that closes an object with so many sealed bytes before it."""
-    data = array([parts, checksum])
+    data = array([parts, checksum, UPLOAD])
     size = before + reader.SALT + len(data) + reader.TAG + reader.FOOTER
     padding = (1 - (size - reader.FRAME)) % (reader.CHUNK + reader.TAG)
     size += padding
@@ -133,7 +133,10 @@ def composite(name, sizes, checksum=None, values=None):
     salt = fixed("salt of the manifest")
     body = sealed + seal_manifest(parts, checksum or [], salt, len(sealed))
     made = envelope(fields, "bucket", "a/b")
-    assert reader.read(made, body, DEK, "bucket", "a/b") == (plain, {"parts": parts, "checksum": checksum or []})
+    assert reader.read(made, body, DEK, "bucket", "a/b") == (
+        plain,
+        {"parts": parts, "checksum": checksum or [], "upload": UPLOAD},
+    )
     return {
         "name": name,
         "dek": DEK.hex(),
@@ -144,6 +147,7 @@ def composite(name, sizes, checksum=None, values=None):
         "parts": [{"number": n, "length": p, "salt": s.hex()} for (n, p), s in zip(sizes, salts)],
         "values": values and [value.hex() for value in values],
         "checksum": checksum and {"algorithm": checksum[0], "kind": checksum[1], "value": checksum[2].hex()},
+        "upload": UPLOAD.hex(),
         "manifest_salt": salt.hex(),
         "envelope": made,
         "size": len(body),

@@ -5,17 +5,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use sha2::{Digest as _, Sha256};
 
-use super::super::{Answer, Rooms, forward, get};
+use super::super::target::Target;
+use super::super::{Answer, Rooms, forward, get, open};
 use super::list::stored_parts;
 use super::state::Record;
-use super::sums::ObjectChecksum;
+use super::sums::{ObjectChecksum, of_manifest};
 use super::{MANIFEST, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, gather};
 use crate::operation::Call;
 use crate::response;
+use crate::s3::checksum::Algorithm;
 use crate::s3::multipart::{
     self, Complete, CompleteRequest, Completed, CompletedPart, ListedPart, MAX_PARTS, bare, from_client,
     from_store, to_xml,
@@ -82,6 +86,16 @@ struct Completion<'a> {
 
 impl Completion<'_> {
     async fn run(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
+        match self.once(wanted).await {
+            Err(gone) if gone.code() == Code::NoSuchUpload => match self.before(wanted).await? {
+                Some(answer) => Ok(answer),
+                None => Err(gone),
+            },
+            result => result,
+        }
+    }
+
+    async fn once(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
         let (rooms, call) = (self.rooms, self.call);
         let (bucket, key) = call.object()?;
         let id = upload_id(call)?;
@@ -94,14 +108,15 @@ impl Completion<'_> {
             let checksum = checksum.as_ref().and_then(|sum| sum.of_part(part));
             Part { number: *number, length: *length, checksum }
         });
-        let manifest = Manifest::new(parts.collect(), checksum.as_ref().and_then(ObjectChecksum::kept))
-            .map_err(|why| {
-                Error::new(
-                    Code::EntityTooLarge,
-                    "Your proposed upload exceeds the maximum allowed size, 5 TiB.",
-                )
-                .caused_by(why)
-            })?;
+        let manifest =
+            Manifest::new(parts.collect(), checksum.as_ref().and_then(ObjectChecksum::kept), digest(id))
+                .map_err(|why| {
+                    Error::new(
+                        Code::EntityTooLarge,
+                        "Your proposed upload exceeds the maximum allowed size, 5 TiB.",
+                    )
+                    .caused_by(why)
+                })?;
         self.check_size(&manifest)?;
         let block = opened.seal_manifest(&manifest)?;
 
@@ -126,7 +141,7 @@ impl Completion<'_> {
         if !store.status().is_success() {
             return Ok(forward::answer(store));
         }
-        let answer = self.answer(store, &record, checksum.as_ref(), (bucket, key)).await?;
+        let answer = self.answer(store, &record, checksum.as_ref()).await?;
         rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
         Ok(answer)
     }
@@ -222,30 +237,76 @@ impl Completion<'_> {
         store: StoreResponse,
         record: &Record,
         checksum: Option<&ObjectChecksum>,
-        (bucket, key): (&Bucket, &Key),
     ) -> Result<Answer> {
         let (parts, store_body) = store.into_parts();
         let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
         let completed: Completed = from_store(&text)?;
         let envelope = record.envelope()?;
         let header = envelope.header();
-        let mut headers: HeaderMap = response::for_sealed(&parts.headers, header.sse, &header.ek);
-        let xml = match (completed.code, completed.etag) {
+        let headers = response::for_sealed(&parts.headers, header.sse, &header.ek);
+        match (completed.code, completed.etag) {
             (None, Some(etag)) => {
                 let shown = checksum.map(ObjectChecksum::shown);
-                let shown =
-                    shown.as_ref().map(|(algorithm, value, kind)| (*algorithm, value.as_str(), *kind));
-                let place = (bucket.as_str(), key.as_str());
-                multipart::complete_result(completed.location.as_deref(), place, &etag, shown).into()
+                self.result(headers, completed.location.as_deref(), &etag, shown)
             }
             // A store may find an error when it has already said 200 (S3's own way).
-            (Some(_), _) => text,
-            (None, None) => return Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
-        };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
-        Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+            (Some(_), _) => Ok(document(headers, text)),
+            (None, None) => Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
+        }
     }
+
+    fn result(
+        &self,
+        headers: HeaderMap,
+        location: Option<&str>,
+        etag: &str,
+        checksum: Option<Shown>,
+    ) -> Result<Answer> {
+        let (bucket, key) = self.call.object()?;
+        let shown = checksum.as_ref().map(|(algorithm, value, kind)| (*algorithm, value.as_str(), *kind));
+        let xml = multipart::complete_result(location, (bucket.as_str(), key.as_str()), etag, shown);
+        Ok(document(headers, xml))
+    }
+
+    /// The answer to a completion that is repeated, as clients do that did not hear the first: the object is there, and
+    /// its manifest names this upload and these parts.
+    async fn before(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Option<Answer>> {
+        let (rooms, call) = (self.rooms, self.call);
+        let (bucket, key) = call.object()?;
+        let target = Target { bucket, key, version: None, who: call.who() };
+        let store = rooms.backend.send(target.request(Method::HEAD)).await?;
+        if !store.status().is_success() {
+            return Ok(None);
+        }
+        let Some(sealed) = open::sealed(rooms, target, store.headers()).await? else { return Ok(None) };
+        let Some(known) = &sealed.composite else { return Ok(None) };
+        let listed = known.manifest.parts().iter().map(|part| part.number);
+        let same = listed.eq(wanted.iter().map(|(number, _)| *number));
+        if *known.manifest.upload() != digest(upload_id(call)?) || !same {
+            return Ok(None);
+        }
+        rooms.uploads.remove(rooms, call.who(), bucket, key, upload_id(call)?).await;
+        let etag = store.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+        let parts = known.manifest.parts().len();
+        let checksum = known.manifest.checksum().and_then(|sum| of_manifest(sum, parts));
+        let headers = response::for_sealed(store.headers(), sealed.sse, &sealed.ek);
+        self.result(headers, None, etag, checksum).map(Some)
+    }
+}
+
+/// A checksum as S3 shows it.
+type Shown = (Algorithm, String, &'static str);
+
+/// The name under which a manifest keeps an upload's id.
+fn digest(upload_id: &str) -> [u8; 32] {
+    Sha256::digest(upload_id).into()
+}
+
+fn document(mut headers: HeaderMap, xml: impl Into<Bytes>) -> Answer {
+    let xml = xml.into();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+    get::answer(StatusCode::OK, headers, body::full(xml))
 }
 
 fn invalid_part(part: &CompletedPart) -> Error {
