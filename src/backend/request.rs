@@ -48,18 +48,22 @@ impl StoreHeaders {
     /// The same for a request whose body is another one at the store: nothing that describes the client's body,
     /// and no server-side encryption, which is s3veil's part.
     pub fn for_object(client: &HeaderMap) -> Self {
-        let Self(mut headers) = Self::forwarded(client);
-        let gone: Vec<HeaderName> =
-            headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
-        for name in gone {
-            headers.remove(name);
-        }
-        Self(headers)
+        let mut headers = Self::forwarded(client);
+        headers.retain(|name| !describes_body(name));
+        headers
     }
 
     /// Sets a header.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.0.insert(name, value);
+    }
+
+    /// Keeps the headers whose names fit.
+    pub fn retain(&mut self, fits: impl Fn(&str) -> bool) {
+        let gone: Vec<HeaderName> = self.0.keys().filter(|name| !fits(name.as_str())).cloned().collect();
+        for name in gone {
+            self.0.remove(name);
+        }
     }
 
     /// Removes a header.

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod composite;
+mod copy;
 mod delete;
 mod error;
 mod forward;
@@ -57,6 +58,10 @@ pub async fn run(
 ) -> Result<Answer> {
     match permit {
         Permit::Write(write) => put::put_object(rooms, call, write, body).await,
+        Permit::Copy(copied) => match call.operation() {
+            Operation::UploadPartCopy => multipart::upload_part_copy(rooms, call, copied).await,
+            _ => copy::copy_object(rooms, call, copied).await,
+        },
         Permit::Upload(write) => multipart::run(rooms, call, write, body).await,
         Permit::Read(read) => match call.operation() {
             Operation::HeadObject => head::head_object(rooms, &call, read).await,

@@ -7,11 +7,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, Outcome, SealedBody};
+use crate::kms::keys::WriteKey;
 use crate::operation::Call;
-use crate::policy::Write;
+use crate::policy::{EkRef, Write};
 use crate::response;
-use crate::s3::{Code, Error, Result, headers};
-use crate::seal::{Envelope, Header, Layout, Place, PlainLen, Sse};
+use crate::s3::{Bucket, Code, Error, Key, Result, headers};
+use crate::seal::{Envelope, Fresh, Header, Layout, Place, PlainLen, Sse};
 
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
 pub(super) const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
@@ -34,18 +35,8 @@ pub(super) async fn put_object(
         })?;
 
     let ek = write.ek();
-    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, length.get()).await?;
-    let header = Header {
-        layout: Layout::Stream(length),
-        kms: ek.kms.clone(),
-        ek: ek.ek.as_str().to_owned(),
-        ek_version: data_key.version.clone(),
-        wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
-        sse,
-        context: None,
-    };
-    let place = Place { bucket: bucket.as_str(), key: key.as_str() };
-    let (envelope, fresh) = Envelope::seal(header, &data_key.dek, place)?;
+    let (envelope, fresh) =
+        fresh_envelope(rooms, ek, (bucket, key), Layout::Stream(length), sse, length.get()).await?;
 
     let outcome = checked.outcome();
     let mut store_headers = StoreHeaders::for_object(call.headers());
@@ -57,6 +48,33 @@ pub(super) async fn put_object(
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
     send_sealed(rooms, request, outcome, sse, ek.ek.as_str()).await
+}
+
+/// A new object's envelope and key. `bytes` of plaintext are counted on the DEK.
+pub(super) async fn fresh_envelope(
+    rooms: &Rooms,
+    ek: &EkRef,
+    (bucket, key): (&Bucket, &Key),
+    layout: Layout,
+    sse: Sse,
+    bytes: u64,
+) -> Result<(Envelope, Fresh)> {
+    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, bytes).await?;
+    let place = Place { bucket: bucket.as_str(), key: key.as_str() };
+    Ok(Envelope::seal(header_of(ek, &data_key, layout, sse), &data_key.dek, place)?)
+}
+
+/// What an envelope says of its object.
+pub(super) fn header_of(ek: &EkRef, data_key: &WriteKey, layout: Layout, sse: Sse) -> Header {
+    Header {
+        layout,
+        kms: ek.kms.clone(),
+        ek: ek.ek.as_str().to_owned(),
+        ek_version: data_key.version.clone(),
+        wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
+        sse,
+        context: None,
+    }
 }
 
 /// Sends a sealed body, and answers with the headers of what was stored and the checksum of its plaintext.

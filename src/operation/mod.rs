@@ -11,6 +11,7 @@ pub use classify::classify;
 use http::{HeaderMap, Method};
 
 use crate::auth::{Payload, Who};
+use crate::s3::copy::Source;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 
 /// The operations that s3veil tells apart; all others are `Other`, which can't carry an object's body.
@@ -148,6 +149,24 @@ impl Call {
         match (self.bucket(), self.key()) {
             (Some(bucket), Some(key)) => Ok((bucket, key)),
             _ => Err(Error::new(Code::InvalidRequest, "This operation needs a bucket and a key.")),
+        }
+    }
+
+    /// The read of the object that this call copies, by the same client.
+    pub fn reading(&self, source: &Source, operation: Operation, headers: HeaderMap) -> Self {
+        let method = if operation == Operation::HeadObject { Method::HEAD } else { Method::GET };
+        let version = source.version.iter().map(|version| ("versionId", version.as_str()));
+        let mut query = Query::default();
+        version.for_each(|(name, value)| query.push(name, value));
+        Self {
+            operation,
+            who: self.who.clone(),
+            method,
+            bucket: Some(source.bucket.clone()),
+            key: Some(source.key.clone()),
+            query,
+            headers,
+            payload: None,
         }
     }
 

@@ -8,6 +8,7 @@ use table::Effect;
 
 use crate::auth::Who;
 use crate::operation::{Call, Operation};
+use crate::s3::copy::Source;
 use crate::s3::{Bucket, Code, Error, Key, Result};
 
 /// What a call may do. Its kinds carry what the handler needs, and can be had from `decide` alone.
@@ -17,6 +18,8 @@ pub enum Permit {
     Write(Write),
     /// Take part in a multipart upload, sealed under this EK.
     Upload(Write),
+    /// Copy an object, or a part of one.
+    Copy(Copied),
     /// Read an object, opened if it is sealed.
     Read(Read),
     /// List a bucket, sizes and hidden keys seen to.
@@ -37,6 +40,40 @@ impl Write {
     /// The EK that seals it.
     pub fn ek(&self) -> &EkRef {
         &self.ek
+    }
+}
+
+/// Leave to read one object and to write another.
+#[derive(Debug)]
+pub struct Copied {
+    source: Source,
+    read: Read,
+    target: Target,
+}
+
+/// How a copy is written.
+#[derive(Debug)]
+pub enum Target {
+    /// Sealed under this EK.
+    Sealed(EkRef),
+    /// As it is.
+    Plain(Forward),
+}
+
+impl Copied {
+    /// What is read.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Leave to read it.
+    pub fn read(&self) -> Read {
+        self.read
+    }
+
+    /// How the copy is written.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 }
 
@@ -169,33 +206,29 @@ impl Policy {
                 | ListParts,
                 Effect::Seal(ek, _),
             ) => Ok(Permit::Upload(Write { ek: ek.clone() })),
-            (GetObject | HeadObject | GetObjectAttributes, Effect::Seal(_, plaintext)) => {
-                Ok(Permit::Read(Read { sealed: true, plaintext: *plaintext, forward }))
-            }
-            (GetObject | HeadObject | GetObjectAttributes, Effect::Passthrough) => {
-                Ok(Permit::Read(Read { sealed: false, plaintext: Plaintext::Read, forward }))
+            (GetObject | HeadObject | GetObjectAttributes, effect) => Ok(Permit::Read(read(effect)?)),
+            (CopyObject | UploadPartCopy, effect) => {
+                let target = match effect {
+                    Effect::Seal(ek, _) => Target::Sealed(ek.clone()),
+                    _ => Target::Plain(forward),
+                };
+                let source = Source::of(call.headers())?;
+                let read = self.source(&source)?;
+                Ok(Permit::Copy(Copied { source, read, target }))
             }
             (DeleteObject | ObjectResource(_), _) => Ok(Permit::Forward(forward)),
-            (CopyObject | UploadPartCopy, Effect::Passthrough) => {
-                self.copy_source(call).map(|()| Permit::Forward(forward))
-            }
             (CreateSession, _) => Err(unsupported(call.operation())),
             (_, Effect::Passthrough) => Ok(Permit::Forward(forward)),
             (operation, Effect::Seal(..)) => Err(unsupported(operation)),
         }
     }
 
-    /// A copy from a place that seals would carry sealed bytes to where they don't open.
-    fn copy_source(&self, call: &Call) -> Result<()> {
-        let (bucket, key) = crate::s3::copy::source(call.headers())?;
-        if key.is_reserved() {
+    /// Leave to read what a copy reads.
+    fn source(&self, source: &Source) -> Result<Read> {
+        if source.key.is_reserved() {
             return Err(reserved());
         }
-        match self.table.object(&bucket, &key) {
-            Effect::Passthrough => Ok(()),
-            Effect::Deny => Err(denied()),
-            Effect::Seal(..) => Err(unsupported(call.operation())),
-        }
+        read(self.table.object(&source.bucket, &source.key))
     }
 
     fn bucket(&self, operation: Operation, bucket: &Bucket) -> Result<Permit> {
@@ -213,6 +246,15 @@ impl Policy {
             PostObject if !all_plain => Err(unsupported(operation)),
             _ => Ok(Permit::Forward(Forward(()))),
         }
+    }
+}
+
+fn read(effect: &Effect) -> Result<Read> {
+    let forward = Forward(());
+    match effect {
+        Effect::Seal(_, plaintext) => Ok(Read { sealed: true, plaintext: *plaintext, forward }),
+        Effect::Passthrough => Ok(Read { sealed: false, plaintext: Plaintext::Read, forward }),
+        Effect::Deny => Err(denied()),
     }
 }
 
@@ -240,9 +282,6 @@ fn unsupported(operation: Operation) -> Error {
             "SelectObjectContent is not served on sealed objects: the store can't read them. Get the object, or a \
              range of it, and filter it in the client."
                 .to_owned()
-        }
-        Operation::CopyObject => {
-            "CopyObject is not served yet where objects are sealed. Get the object and put it.".to_owned()
         }
         Operation::PostObject => {
             "PostObject is not served yet where objects are sealed. Use PutObject, presigned if need be.".to_owned()

@@ -103,6 +103,8 @@ codes! {
     MissingSecurityHeader, 400, Client;
     /// The multipart upload does not exist, or has ended.
     NoSuchUpload, 404, Client;
+    /// The version does not exist.
+    NoSuchVersion, 404, Client;
     /// The object does not exist.
     NoSuchKey, 404, Client;
     /// Not served by s3veil, said in words.

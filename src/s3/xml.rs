@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use serde::Deserialize;
+
 use super::checksum::Algorithm;
 use super::{Code, Error, Result};
 
@@ -167,6 +169,53 @@ pub fn object_attributes(attributes: &ObjectAttributes<'_>) -> String {
     }
     xml.push_str("</GetObjectAttributesResponse>");
     xml
+}
+
+/// The document of a copy: `CopyObjectResult` or `CopyPartResult`.
+pub fn copy_result(name: &str, etag: &str, last_modified: &str) -> String {
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{name} xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+    );
+    push(&mut xml, "LastModified", last_modified);
+    push(&mut xml, "ETag", etag);
+    write!(xml, "</{name}>").expect("a string takes all");
+    xml
+}
+
+/// The time, as S3's documents write it.
+pub fn now() -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
+    time::OffsetDateTime::now_utc().format(format).expect("every time has these parts")
+}
+
+/// The tags of a GetObjectTagging document, as `x-amz-tagging` takes them.
+///
+/// Errors: InternalError for a document that is none.
+pub fn tags_as_query(document: &[u8]) -> Result<String> {
+    let tagging: Tagging = super::multipart::from_store(document)?;
+    let mut query = super::Query::default();
+    tagging.tag_set.tags.into_iter().for_each(|tag| query.push(tag.key, tag.value));
+    Ok(query.to_canonical())
+}
+
+#[derive(Deserialize)]
+struct Tagging {
+    #[serde(rename = "TagSet")]
+    tag_set: TagSet,
+}
+
+#[derive(Deserialize)]
+struct TagSet {
+    #[serde(rename = "Tag", default)]
+    tags: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tag {
+    key: String,
+    #[serde(default)]
+    value: String,
 }
 
 /// Adds an element with a text.

@@ -14,7 +14,7 @@ use crate::response;
 use crate::s3::checksum::Algorithm;
 use crate::s3::multipart::{InitiateResult, Initiated, from_store, to_xml};
 use crate::s3::{Code, Error, Result, headers};
-use crate::seal::{Envelope, Header, Layout, Place};
+use crate::seal::Layout;
 
 const ANSWER_MAX: usize = 64 * 1024;
 
@@ -23,18 +23,7 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
     let ek = write.ek();
     let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
     let checksum = checksum(call.headers())?;
-    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, 0).await?;
-    let header = Header {
-        layout: Layout::Composite,
-        kms: ek.kms.clone(),
-        ek: ek.ek.as_str().to_owned(),
-        ek_version: data_key.version.clone(),
-        wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
-        sse,
-        context: None,
-    };
-    let place = Place { bucket: bucket.as_str(), key: key.as_str() };
-    let (envelope, _) = Envelope::seal(header, &data_key.dek, place)?;
+    let (envelope, _) = put::fresh_envelope(rooms, ek, (bucket, key), Layout::Composite, sse, 0).await?;
 
     let mut store_headers = StoreHeaders::for_object(call.headers());
     store_headers.set(

@@ -6,9 +6,11 @@ mod complete;
 mod create;
 mod list;
 mod part;
+mod part_copy;
 mod state;
 mod sums;
 
+pub(super) use part_copy::upload_part_copy;
 pub use state::{StateConfig, Uploads};
 pub(super) use sums::of_manifest;
 

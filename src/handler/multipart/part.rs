@@ -11,13 +11,24 @@ use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, SealedBody};
 use crate::operation::Call;
 use crate::s3::{Code, Error, Result};
-use crate::seal::PlainLen;
+use crate::seal::{PartNumber, PlainLen};
 
 pub(super) async fn upload_part(rooms: &Rooms, mut call: Call, body: ByteBody) -> Result<Answer> {
     let payload = call.take_payload();
-    let (bucket, key) = call.object()?;
     let (number, upload_id) = (part_number(&call)?, upload_id(&call)?);
     let checked = Checked::new(body, payload, rooms.client_idle)?;
+    send_part(rooms, &call, number, upload_id, checked).await
+}
+
+/// Seals a part and sends it to where it belongs.
+pub(super) async fn send_part(
+    rooms: &Rooms,
+    call: &Call,
+    number: PartNumber,
+    upload_id: &str,
+    checked: Checked,
+) -> Result<Answer> {
+    let (bucket, key) = call.object()?;
     let length = PlainLen::new(checked.length())
         .filter(|length| length.sealed_part().get() <= MAX_PUT)
         .ok_or_else(|| {
@@ -34,7 +45,8 @@ pub(super) async fn upload_part(rooms: &Rooms, mut call: Call, body: ByteBody) -
     let request = if aside {
         rooms.uploads.staged(Method::PUT, (bucket, key), upload_id, number, call.who())
     } else {
-        let headers = StoreHeaders::for_object(call.headers());
+        let mut headers = StoreHeaders::for_object(call.headers());
+        headers.retain(|name| !name.starts_with("x-amz-copy-source"));
         StoreRequest::new(Method::PUT, Some(bucket), Some(key), headers, call.who())
             .query(call.query().pick(&["partNumber", "uploadId"]))
     };

@@ -1,0 +1,305 @@
+//! CopyObject: a sealed body never travels. Its key is sealed for the new place, and the store copies the body.
+//!
+//! Between a place that seals and one that does not, the plaintext streams through s3veil: a GET, and a PUT of what it
+//! gives. Source: Amazon S3 API Reference, CopyObject.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::open::Sealed;
+use super::target::Target as Place;
+use super::{Answer, Rooms, forward, get, head, open, put};
+use crate::auth::Payload;
+use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
+use crate::body::{self, ByteBody, Checked, SealedBody, gather};
+use crate::operation::{Call, Operation};
+use crate::policy::{Copied, EkRef, Target};
+use crate::response;
+use crate::s3::copy;
+use crate::s3::{Code, Error, Result, headers, xml};
+use crate::seal::{self, Envelope, Layout, PlainLen};
+
+/// Metadata of an object that a copy keeps, beside `x-amz-meta-*`.
+const KEPT: [HeaderName; 6] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::EXPIRES,
+];
+
+const ANSWER_MAX: usize = 64 * 1024;
+
+pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
+    illegal_on_itself(&call, &copied)?;
+    let source = call.reading(copied.source(), Operation::HeadObject, copy::conditions(call.headers()));
+    let store = rooms.backend.send(get::request(&source, Method::HEAD, super::wish::Wish::Whole)).await?;
+    match store.status() {
+        StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED => return Err(failed()),
+        StatusCode::NOT_FOUND => return Err(no_such_key(&copied)),
+        status if !status.is_success() => return Ok(head::answer(store)),
+        _ => {}
+    }
+    let stored = store.headers();
+    let sealed = open::envelope(rooms, &source, stored).await?;
+    match (sealed, copied.target()) {
+        (Some(sealed), Target::Sealed(ek)) => in_the_store(rooms, &call, &copied, sealed, ek, stored).await,
+        (None, Target::Plain(_)) => {
+            // As it came, with the source written as it was understood.
+            let mut headers = StoreHeaders::forwarded(call.headers());
+            headers.set(HeaderName::from_static("x-amz-copy-source"), copied.source().to_header());
+            let request = StoreRequest::new(Method::PUT, call.bucket(), call.key(), headers, call.who());
+            Ok(forward::answer(rooms.backend.send(request).await?))
+        }
+        (_, target) => through(rooms, &call, &copied, target, stored).await,
+    }
+}
+
+/// A copy within the store, with an envelope for the new place.
+async fn in_the_store(
+    rooms: &Rooms,
+    call: &Call,
+    copied: &Copied,
+    sealed: Sealed,
+    ek: &EkRef,
+    stored: &HeaderMap,
+) -> Result<Answer> {
+    let (bucket, key) = call.object()?;
+    let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
+    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, sealed.length.get()).await?;
+    let header = put::header_of(ek, &data_key, sealed.opened.header().layout, sse);
+    let place = seal::Place { bucket: bucket.as_str(), key: key.as_str() };
+    let envelope = sealed.opened.rewrap(header, &data_key.dek, place)?;
+
+    let mut store_headers = StoreHeaders::for_object(call.headers());
+    strip_conditions(&mut store_headers);
+    describe(&mut store_headers, call.headers(), stored);
+    let set = |headers: &mut StoreHeaders, name: &'static str, value: HeaderValue| {
+        headers.set(HeaderName::from_static(name), value);
+    };
+    set(&mut store_headers, "x-amz-copy-source", copied.source().to_header());
+    set(&mut store_headers, "x-amz-metadata-directive", HeaderValue::from_static("REPLACE"));
+    // The very object whose key was opened.
+    if let Some(etag) = stored.get(header::ETAG) {
+        set(&mut store_headers, "x-amz-copy-source-if-match", etag.clone());
+    }
+    store_headers.set(
+        headers::ENVELOPE,
+        HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
+    );
+    let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who());
+    let store = rooms.backend.send(request).await?;
+    if !store.status().is_success() {
+        return Ok(forward::answer(store));
+    }
+    let (parts, store_body) = store.into_parts();
+    let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+    let result: CopyResult = crate::s3::multipart::from_store(&text)?;
+    let headers = response::for_sealed(&parts.headers, sse, ek.ek.as_str());
+    Ok(match (result.code, result.etag) {
+        // A store may find an error when it has already said 200 (S3's own way).
+        (Some(_), _) => document(headers, text),
+        (None, Some(etag)) => {
+            document(headers, xml::copy_result("CopyObjectResult", &etag, &result.last_modified))
+        }
+        (None, None) => return Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
+    })
+}
+
+/// A copy whose plaintext streams through.
+async fn through(
+    rooms: &Rooms,
+    call: &Call,
+    copied: &Copied,
+    target: &Target,
+    stored: &HeaderMap,
+) -> Result<Answer> {
+    let (bucket, key) = call.object()?;
+    let conditions = same_object(stored);
+    let reading = call.reading(copied.source(), Operation::GetObject, conditions);
+    let answer = get::get_object(rooms, &reading, copied.read()).await?;
+    if answer.status() != StatusCode::OK {
+        return Ok(answer);
+    }
+    let (parts, plain) = answer.into_parts();
+    let length = length(&parts.headers)?;
+    let mut store_headers = StoreHeaders::for_object(call.headers());
+    strip_conditions(&mut store_headers);
+    describe(&mut store_headers, call.headers(), &parts.headers);
+    tags(rooms, call, copied, stored, &mut store_headers).await?;
+    for name in ["x-amz-copy-source", "x-amz-metadata-directive", "x-amz-tagging-directive"] {
+        store_headers.remove(name);
+    }
+    let checked = checked(rooms, plain, length)?;
+    let outcome = checked.outcome();
+    let put = |headers, body| {
+        StoreRequest::new(Method::PUT, Some(bucket), Some(key), headers, call.who()).body(body)
+    };
+    let answer = match target {
+        Target::Plain(leave) => {
+            let store = rooms.backend.send(put(store_headers, StoreBody::plain(checked, *leave))).await;
+            if outcome.take_failure().is_some() {
+                return Err(broke_off());
+            }
+            forward::answer(store?)
+        }
+        Target::Sealed(ek) => {
+            let length = PlainLen::new(length).filter(|length| length.sealed().get() <= put::MAX_PUT);
+            let length = length.ok_or_else(too_large)?;
+            let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
+            let (envelope, fresh) =
+                put::fresh_envelope(rooms, ek, (bucket, key), Layout::Stream(length), sse, length.get())
+                    .await?;
+            store_headers.set(headers::ENVELOPE, header_of(&envelope));
+            let body = StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?));
+            put::send_sealed(rooms, put(store_headers, body), outcome, sse, ek.ek.as_str())
+                .await
+                .map_err(source)?
+        }
+    };
+    if !answer.status().is_success() {
+        return Ok(answer);
+    }
+    let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+    let xml = xml::copy_result("CopyObjectResult", etag, &xml::now());
+    Ok(document(answer.headers().clone(), xml))
+}
+
+/// The source as a body that is checked for its length.
+pub(super) fn checked(rooms: &Rooms, plain: ByteBody, length: u64) -> Result<Checked> {
+    Checked::new(plain, Payload::of_length(length), rooms.client_idle)
+}
+
+/// The conditions under which a read meets the very object whose head was seen.
+pub(super) fn same_object(stored: &HeaderMap) -> HeaderMap {
+    stored.get(header::ETAG).map(|etag| (header::IF_MATCH, etag.clone())).into_iter().collect()
+}
+
+/// The length of an answer that has been opened.
+pub(super) fn length(headers: &HeaderMap) -> Result<u64> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.ok_or_else(|| Error::new(Code::InternalError, "The source has no length."))
+}
+
+/// The copy's metadata: the source's, or the client's where it says so.
+fn describe(headers: &mut StoreHeaders, client: &HeaderMap, source: &HeaderMap) {
+    if is(client, "x-amz-metadata-directive", "REPLACE") {
+        return;
+    }
+    let described = |name: &HeaderName| KEPT.contains(name) || name.as_str().starts_with("x-amz-meta-");
+    for name in client.keys().filter(|name| described(name)) {
+        headers.remove(name);
+    }
+    for (name, value) in source.iter().filter(|(name, _)| described(name) && **name != headers::ENVELOPE) {
+        headers.set(name.clone(), value.clone());
+    }
+}
+
+/// The source's tags, which a copy within the store would take along.
+async fn tags(
+    rooms: &Rooms,
+    call: &Call,
+    copied: &Copied,
+    stored: &HeaderMap,
+    headers: &mut StoreHeaders,
+) -> Result<()> {
+    let count = stored.get("x-amz-tagging-count").is_some_and(|count| count != "0");
+    if is(call.headers(), "x-amz-tagging-directive", "REPLACE") || !count {
+        return Ok(());
+    }
+    let source = copied.source();
+    let place = Place {
+        bucket: &source.bucket,
+        key: &source.key,
+        version: source.version.as_deref(),
+        who: call.who(),
+    };
+    let mut request = place.request(Method::GET);
+    request.query.push("tagging", "");
+    let store = rooms.backend.send(request).await?;
+    let found = store.status() == StatusCode::OK;
+    let text = gather(store.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
+    if !found {
+        return Err(Error::new(Code::ServiceUnavailable, "The source's tags can't be read.").retry_after(1));
+    }
+    let value = xml::tags_as_query(&text)?;
+    let value = HeaderValue::from_str(&value).expect("what is percent-encoded is a header value");
+    headers.set(HeaderName::from_static("x-amz-tagging"), value);
+    Ok(())
+}
+
+fn strip_conditions(headers: &mut StoreHeaders) {
+    headers.retain(|name| !name.starts_with("x-amz-copy-source-if-"));
+}
+
+/// S3 refuses a copy that would change nothing.
+fn illegal_on_itself(call: &Call, copied: &Copied) -> Result<()> {
+    let (bucket, key) = call.object()?;
+    let source = copied.source();
+    let itself = (&source.bucket, &source.key, &source.version) == (bucket, key, &None);
+    let changes = is(call.headers(), "x-amz-metadata-directive", "REPLACE")
+        || ["x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption"]
+            .iter()
+            .any(|name| call.headers().contains_key(*name));
+    match itself && !changes {
+        false => Ok(()),
+        true => Err(Error::new(
+            Code::InvalidRequest,
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's \
+             metadata, storage class, website redirect location or encryption attributes.",
+        )),
+    }
+}
+
+fn is(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    headers.get(name).is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+}
+
+pub(super) fn document(mut headers: HeaderMap, xml: impl Into<bytes::Bytes>) -> Answer {
+    let xml = xml.into();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+    get::answer(StatusCode::OK, headers, body::full(xml))
+}
+
+fn header_of(envelope: &Envelope) -> HeaderValue {
+    HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value")
+}
+
+/// What the client is told when its source fails: not that its own body was short.
+pub(super) fn source(error: Error) -> Error {
+    if error.code() == Code::IncompleteBody { broke_off() } else { error }
+}
+
+pub(super) fn broke_off() -> Error {
+    Error::new(Code::ServiceUnavailable, "The source of the copy broke off. Please try again.").retry_after(1)
+}
+
+fn failed() -> Error {
+    Error::new(Code::PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
+}
+
+pub(super) fn no_such_key(copied: &Copied) -> Error {
+    let code = if copied.source().version.is_some() { Code::NoSuchVersion } else { Code::NoSuchKey };
+    Error::new(code, "The specified key does not exist.").detail("Key", copied.source().key.as_str())
+}
+
+fn too_large() -> Error {
+    Error::new(
+        Code::InvalidRequest,
+        "The specified copy source is larger than the maximum allowable size for a copy source: 5 GiB. Copy it by parts.",
+    )
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CopyResult {
+    #[serde(rename = "ETag", default)]
+    etag: Option<String>,
+    #[serde(default)]
+    last_modified: String,
+    #[serde(default)]
+    code: Option<String>,
+}
