@@ -5,12 +5,13 @@ Which parts a store has is in `clients.rs`; what they are in `depth_*.py`, a fun
 
 import sys
 
+import depth_multipart
 import depth_objects
 import depth_stores
 from common import s3
 
 name = sys.argv[1]
-part = getattr(depth_objects, name, None) or getattr(depth_stores, name)
+part = next(getattr(room, name) for room in (depth_objects, depth_stores, depth_multipart) if hasattr(room, name))
 client, bucket = s3(), f"depth-{name.replace('_', '-')}"
 if name != "object_lock":  # which a bucket has from the beginning or not at all
     client.create_bucket(Bucket=bucket)

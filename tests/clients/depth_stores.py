@@ -43,23 +43,6 @@ def mixed(client, _bucket):
         assert len(stored(bucket)["plain big"]) == sealed_len(len(BODY))
 
 
-def not_yet(client, bucket):
-    """multipart uploads and copies: NotImplemented, and nothing stored"""
-    client.put_object(Bucket=bucket, Key="k", Body=BODY)
-    before = stored(bucket)
-    refused("NotImplemented", client.create_multipart_upload, Bucket=bucket, Key="m")
-    refused("NotImplemented", client.upload_part, Bucket=bucket, Key="m", UploadId="x", PartNumber=1, Body=BODY)
-    refused("NotImplemented", client.copy_object, Bucket=bucket, Key="c", CopySource={"Bucket": bucket, "Key": "k"})
-    # What rclone and s3cmd do to change metadata.
-    again = {"MetadataDirective": "REPLACE", "Metadata": {"a": "b"}}
-    refused("NotImplemented", client.copy_object, Bucket=bucket, Key="k", CopySource=f"{bucket}/k", **again)
-    refused("InvalidAccessKeyId", s3(key="nobody").put_object, Bucket=bucket, Key="k", Body=b"x")
-    refused("SignatureDoesNotMatch", s3(secret="wrong").put_object, Bucket=bucket, Key="k", Body=b"x")
-    assert stored(bucket) == before
-    if STORE != "dev":
-        assert "Uploads" not in store().list_multipart_uploads(Bucket=bucket)
-
-
 def versions(client, bucket):
     """versions: listed with true sizes, read, described and deleted by id; delete markers"""
     where = {"Bucket": bucket, "Key": "k"}
