@@ -1,0 +1,49 @@
+//! Ways past the rules: requests that mean one thing here and another at the store, and answers that lead elsewhere.
+
+mod support;
+
+use support::client::{put, send};
+use support::memory::MemoryStore;
+use support::proxy::{Proxy, SEALED};
+
+async fn start(policy: &str) -> (MemoryStore, Proxy) {
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, policy).await;
+    (store, proxy)
+}
+
+#[tokio::test]
+async fn a_sub_resource_goes_with_its_own_methods_only() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    store.take_seen();
+    let form = [("content-type", "multipart/form-data; boundary=x")];
+    for (method, path, headers) in [
+        ("PUT", "/b/new?restore", &[][..]),
+        ("GET", "/b/k?restore", &[]),
+        ("HEAD", "/b/k?acl", &[]),
+        ("HEAD", "/b/k?tagging", &[]),
+        ("DELETE", "/b/k?acl", &[]),
+        ("DELETE", "/b/k?retention", &[]),
+        ("POST", "/b/k?acl", &[]),
+        ("PATCH", "/b/k?tagging", &[]),
+        ("POST", "/b?acl", &[]),
+        ("HEAD", "/b?versioning", &[]),
+        ("PATCH", "/b?tagging", &[]),
+    ] {
+        let reply = send(proxy.address, method, path, headers, b"plain").await;
+        assert_eq!(reply.status, 405, "{method} {path}");
+    }
+    for path in ["/b?delete", "/b?policy"] {
+        assert_eq!(
+            send(proxy.address, "POST", path, &form, b"<Delete/>").await.code(),
+            "InvalidRequest",
+            "{path}"
+        );
+    }
+    assert!(store.take_seen().is_empty(), "nothing reached the store");
+    for (method, path) in [("PUT", "/b/k?acl"), ("GET", "/b/k?tagging"), ("POST", "/b/k?restore")] {
+        send(proxy.address, method, path, &[], b"<x/>").await;
+        assert_eq!(store.take_seen().len(), 1, "{method} {path}");
+    }
+}
