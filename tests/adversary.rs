@@ -3,7 +3,7 @@
 mod support;
 
 use support::client::{put, send};
-use support::memory::MemoryStore;
+use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED};
 
 async fn start(policy: &str) -> (MemoryStore, Proxy) {
@@ -45,5 +45,20 @@ async fn a_sub_resource_goes_with_its_own_methods_only() {
     for (method, path) in [("PUT", "/b/k?acl"), ("GET", "/b/k?tagging"), ("POST", "/b/k?restore")] {
         send(proxy.address, method, path, &[], b"<x/>").await;
         assert_eq!(store.take_seen().len(), 1, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_of_the_store_goes_no_further() {
+    let (store, proxy) = start(SEALED).await;
+    for status in [301, 302, 303, 307, 308] {
+        for (method, path) in
+            [("PUT", "/b/k"), ("GET", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b"), ("PUT", "/b/k?acl")]
+        {
+            store.fail_next(Fault::Status(status));
+            let reply = send(proxy.address, method, path, &[], b"<x/>").await;
+            assert!(reply.status.is_server_error(), "{method} {path} {status}: {}", reply.status);
+            assert!(!reply.headers.contains_key("location"));
+        }
     }
 }
