@@ -62,3 +62,28 @@ async fn a_redirect_of_the_store_goes_no_further() {
         }
     }
 }
+
+#[tokio::test]
+async fn headers_that_change_what_a_put_does_are_refused() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    store.take_seen();
+    for header in ["x-amz-write-offset-bytes", "x-amz-meta-snowball-auto-extract"] {
+        let reply = send(proxy.address, "PUT", "/b/k", &[(header, "1")], b"plain").await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (501, "NotImplemented"), "{header}");
+    }
+    assert!(store.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_customer_key_is_not_handed_to_the_store() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    store.take_seen();
+    let key = [("x-amz-server-side-encryption-customer-key", "c2VjcmV0")];
+    for (method, path) in [("GET", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b/k?attributes"), ("PUT", "/b/k")] {
+        let reply = send(proxy.address, method, path, &key, b"").await;
+        assert_eq!(reply.status, 501, "{method} {path}");
+    }
+    assert!(store.take_seen().is_empty());
+}

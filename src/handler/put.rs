@@ -13,6 +13,10 @@ use crate::response;
 use crate::s3::{Code, Error, Result, headers};
 use crate::seal::{Envelope, Header, Layout, Place, PlainLen, Sse};
 
+/// Headers with which a store does something else with a body than store it: append it to an object (directory buckets),
+/// unpack it (Snowball, MinIO). Of sealed bytes neither leaves anything that opens.
+const OTHERWISE: [&str; 2] = ["x-amz-write-offset-bytes", "x-amz-meta-snowball-auto-extract"];
+
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
 const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -24,6 +28,14 @@ pub(super) async fn put_object(
 ) -> Result<Answer> {
     let payload = call.take_payload();
     let (bucket, key) = call.object()?;
+    if let Some(name) = OTHERWISE.iter().find(|name| call.headers().contains_key(**name)) {
+        return Err(Error::new(
+            Code::NotImplemented,
+            format!(
+                "{name} is not served where objects are sealed. Put the whole object, without the header."
+            ),
+        ));
+    }
     let sse = requested_sse(call.headers(), write.ek().ek.as_str())?;
     let checked = Checked::new(body, payload, rooms.client_idle)?;
     let length = PlainLen::new(checked.length())
@@ -76,15 +88,22 @@ pub(super) async fn put_object(
     Ok(answer)
 }
 
+/// SSE-C: the key is the client's secret, and the store is not to see it, on a read no more than on a write.
+pub(super) fn refuse_customer_key(headers: &HeaderMap) -> Result<()> {
+    if headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
+        return Err(Error::new(
+            Code::NotImplemented,
+            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.",
+        ));
+    }
+    Ok(())
+}
+
 /// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
 fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let refuse = |message: String| Err(Error::new(Code::NotImplemented, message));
-    if headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
-        return refuse(
-            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.".into(),
-        );
-    }
+    refuse_customer_key(headers)?;
     if value("x-amz-server-side-encryption-context").is_some() {
         return refuse("An encryption context of the client is not served yet. Remove the header.".into());
     }
