@@ -87,3 +87,29 @@ async fn a_customer_key_is_not_handed_to_the_store() {
     }
     assert!(store.take_seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_delete_document_that_can_be_read_in_two_ways_is_refused() {
+    let policy = "[[policy]]\nbucket = 'b'\nek = 's3veil-dev-key'\n[[policy]]\nbucket = 'b'\nprefix = 'no/'\nmode = 'deny'\n";
+    let (store, proxy) = start(policy).await;
+    let one = |inner: &str| format!("<Delete><Object>{inner}</Object></Delete>");
+    for document in [
+        one("<Key>no/secret</Key><Key>yes</Key>"),
+        one("<Key>no/<x></x>yes</Key>"),
+        one("<Key>no/<x/>yes</Key>"),
+        one("<Key>yes<!-- --></Key>"),
+        one("<Key>yes</Key><VersionId>1</VersionId><VersionId>2</VersionId>"),
+        format!("--x\r\n{}", one("<Key>yes</Key>")),
+        format!("{}--x", one("<Key>yes</Key>")),
+        format!("{0}{0}", one("<Key>yes</Key>")),
+        format!("<?xml version='1.0' encoding='utf-7'?>{}", one("<Key>yes</Key>")),
+        one(&format!("<Key>yes</Key>{}{}", "<a>".repeat(100), "</a>".repeat(100))),
+    ] {
+        let reply = send(proxy.address, "POST", "/b?delete", &[], document.as_bytes()).await;
+        assert_eq!(reply.code(), "MalformedXML", "{document}");
+    }
+    assert!(store.take_seen().is_empty());
+    let good = format!("<?xml version='1.0' encoding='UTF-8'?>\n{}\n", one("\n<Key>yes</Key>\n"));
+    send(proxy.address, "POST", "/b?delete", &[], good.as_bytes()).await;
+    assert_eq!(store.take_seen().len(), 1);
+}
