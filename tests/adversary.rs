@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::client::{put, send};
+use s3veil::aws::sign::BodyHash;
+use support::client::{exchange, full, put, send, signed};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED};
 
@@ -112,4 +113,24 @@ async fn a_delete_document_that_can_be_read_in_two_ways_is_refused() {
     let good = format!("<?xml version='1.0' encoding='UTF-8'?>\n{}\n", one("\n<Key>yes</Key>\n"));
     send(proxy.address, "POST", "/b?delete", &[], good.as_bytes()).await;
     assert_eq!(store.take_seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_moves_an_object_is_judged_by_both_of_its_ends() {
+    let policy = "[[policy]]\nbucket = 'b'\nmode = 'passthrough'\n[[policy]]\nbucket = 'b'\nprefix = 'no/'\nmode = 'deny'\n";
+    let (store, proxy) = start(policy).await;
+    let rename = [("x-amz-rename-source", "no/k")];
+    assert_eq!(send(proxy.address, "PUT", "/b/k?renameObject", &rename, b"").await.code(), "NotImplemented");
+    assert!(store.take_seen().is_empty());
+    let (store, proxy) = start(&format!("{policy}[auth]\nmode = 'trusted'\n")).await;
+    for sources in [["b/yes", "b/no/k"], ["b/no/k", "b/yes"]] {
+        let mut request =
+            signed(proxy.address, "PUT", "/b/k", &[("content-length", "0")], BodyHash::Unsigned);
+        for source in sources {
+            request.headers_mut().append("x-amz-copy-source", source.parse().unwrap());
+        }
+        let reply = exchange(proxy.address, request.map(|()| full(""))).await.unwrap();
+        assert!(reply.status.is_client_error(), "{sources:?} {}", reply.status);
+    }
+    assert!(store.take_seen().is_empty());
 }
