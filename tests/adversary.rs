@@ -3,7 +3,7 @@
 mod support;
 
 use s3veil::aws::sign::BodyHash;
-use support::client::{exchange, full, put, send, signed};
+use support::client::{exchange, full, get, put, send, signed};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED};
 
@@ -113,6 +113,35 @@ async fn a_delete_document_that_can_be_read_in_two_ways_is_refused() {
     let good = format!("<?xml version='1.0' encoding='UTF-8'?>\n{}\n", one("\n<Key>yes</Key>\n"));
     send(proxy.address, "POST", "/b?delete", &[], good.as_bytes()).await;
     assert_eq!(store.take_seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_a_store_may_tidy_up_falls_under_no_weaker_rule() {
+    let policy = "[[policy]]\nbucket = 'b'\nmode = 'passthrough'\n\
+                  [[policy]]\nbucket = 'b'\nprefix = 'secret/'\nek = 's3veil-dev-key'\n";
+    let (store, proxy) = start(policy).await;
+    for key in
+        ["/secret/k", "./secret/k", "a/../secret/k", "//secret/k", "secret//../secret/k", "../secret/k"]
+    {
+        let path = format!("/b/{key}");
+        assert_eq!(put(proxy.address, &path, b"plain").await.status, 200, "{key}");
+        assert!(store.get(&path).unwrap().headers.contains_key("x-amz-meta-s3veil"), "{key}");
+        assert_eq!(get(proxy.address, &path).await.bytes(), b"plain", "{key}");
+    }
+    for key in ["a//b", "a/./b", "a/secret/k", "/a"] {
+        let path = format!("/b/{key}");
+        assert_eq!(put(proxy.address, &path, b"plain").await.status, 200, "{key}");
+        assert_eq!(store.get(&path).unwrap().body, b"plain", "{key}");
+    }
+    assert_eq!(get(proxy.address, "/b//.s3veil/k").await.code(), "AccessDenied");
+}
+
+#[tokio::test]
+async fn a_form_writes_nowhere_that_no_rule_names() {
+    let (store, proxy) = start("[[policy]]\nbucket = 'b'\nprefix = 'open/'\nmode = 'passthrough'\n").await;
+    let form = [("content-type", "multipart/form-data; boundary=x")];
+    assert_eq!(send(proxy.address, "POST", "/b", &form, b"--x--").await.code(), "NotImplemented");
+    assert!(store.take_seen().is_empty());
 }
 
 #[tokio::test]
