@@ -163,3 +163,13 @@ async fn what_moves_an_object_is_judged_by_both_of_its_ends() {
     }
     assert!(store.take_seen().is_empty());
 }
+
+#[tokio::test]
+async fn bucket_names_in_the_host_differ_by_more_than_case() {
+    let store = MemoryStore::start().await;
+    let policy = "[[policy]]\nbucket = '*'\nmode = 'passthrough'\n[[policy]]\nbucket = 'secret'\nek = 's3veil-dev-key'\n";
+    let endpoint = store.endpoint.replace("127.0.0.1", "localhost");
+    let proxy = Proxy::start_with(&endpoint, "addressing = 'virtual'", policy).await;
+    assert_eq!(put(proxy.address, "/SECRET/k", b"plain").await.status, 400);
+    assert!(store.take_seen().is_empty());
+}

@@ -256,6 +256,10 @@ impl Backend {
         if let Some(bucket) = bucket {
             match self.addressing {
                 Addressing::Path => path.push_str(bucket),
+                // Names of hosts know no case, and the policy does: it must not have judged another bucket.
+                Addressing::Virtual if bucket.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                    return Err(Error::Address("a bucket in a host's name has no capital letters".into()));
+                }
                 Addressing::Virtual => authority = format!("{bucket}.{authority}"),
             }
         }
