@@ -165,6 +165,21 @@ async fn what_moves_an_object_is_judged_by_both_of_its_ends() {
 }
 
 #[tokio::test]
+async fn no_listing_comes_as_the_answer_to_something_else() {
+    let policy = format!("{SEALED}[[policy]]\nbucket = 'b'\nprefix = 'no/'\nmode = 'deny'\n");
+    let (store, proxy) = start(&policy).await;
+    put(proxy.address, "/b/k", b"x").await;
+    let object = store.get("/b/k").unwrap();
+    store.put("/b/no/hidden", object);
+    store.take_seen();
+    for path in ["/b?abac", "/b?usage&list-type=2&metadata=true", "/b?encryption"] {
+        let reply = get(proxy.address, path).await;
+        assert!(!String::from_utf8_lossy(reply.bytes()).contains("hidden"), "{path}");
+        assert!(!store.take_seen()[0].query.contains("list-type"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn bucket_names_in_the_host_differ_by_more_than_case() {
     let store = MemoryStore::start().await;
     let policy = "[[policy]]\nbucket = '*'\nmode = 'passthrough'\n[[policy]]\nbucket = 'secret'\nek = 's3veil-dev-key'\n";
@@ -172,4 +187,28 @@ async fn bucket_names_in_the_host_differ_by_more_than_case() {
     let proxy = Proxy::start_with(&endpoint, "addressing = 'virtual'", policy).await;
     assert_eq!(put(proxy.address, "/SECRET/k", b"plain").await.status, 400);
     assert!(store.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_length_that_no_object_has_is_refused() {
+    let (store, proxy) = start("[[policy]]\nbucket = '*'\nmode = 'passthrough'\n").await;
+    for length in ["18446744073709551615", "18446744073709000000", "5497558138881"] {
+        let headers = [
+            ("x-amz-decoded-content-length", length),
+            ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ("content-length", "5"),
+        ];
+        let request = signed(proxy.address, "PUT", "/b/k", &headers, BodyHash::UnsignedTrailer);
+        let reply = exchange(proxy.address, request.map(|()| full("0\r\n\r\n"))).await.expect("an answer");
+        assert_eq!(reply.code(), "EntityTooLarge", "{length}");
+    }
+    assert!(store.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_preflight_is_never_signed_for_the_store() {
+    let (store, proxy) = start(SEALED).await;
+    send(proxy.address, "OPTIONS", "/b/k", &[("origin", "http://o")], b"").await;
+    let seen = store.take_seen();
+    assert!(seen.iter().all(|seen| !seen.headers.contains_key("authorization")), "{seen:?}");
 }
