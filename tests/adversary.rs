@@ -3,7 +3,7 @@
 mod support;
 
 use s3veil::aws::sign::BodyHash;
-use support::client::{exchange, full, get, put, send, signed};
+use support::client::{exchange, full, get, get_range, put, send, signed};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED};
 
@@ -203,6 +203,45 @@ async fn a_length_that_no_object_has_is_refused() {
         assert_eq!(reply.code(), "EntityTooLarge", "{length}");
     }
     assert!(store.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_look_keeps_what_the_client_asked_of_the_head() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", &vec![7; 200_000]).await;
+    let passthrough =
+        Proxy::start_beside(&proxy, &store.endpoint, "[[policy]]\nbucket = '*'\nmode = 'passthrough'\n")
+            .await;
+    store.take_seen();
+    let reply = get_range(passthrough.address, "/b/k?response-content-type=a%2Fb", "bytes=70000-70001").await;
+    assert_eq!((reply.status.as_u16(), reply.bytes()), (206, &[7, 7][..]));
+    assert_eq!((store.take_seen().len(), reply.header("content-type")), (2, "a%2Fb"));
+}
+
+#[tokio::test]
+async fn a_304_says_nothing_of_the_stored_body() {
+    let (store, proxy) = start(SEALED).await;
+    let etag = put(proxy.address, "/b/k", b"x").await.header("etag").to_owned();
+    store.change("/b/k", |object| {
+        drop(object.headers.insert("x-amz-checksum-crc32", "AAAAAA==".parse().unwrap()))
+    });
+    for method in ["GET", "HEAD"] {
+        let reply = send(proxy.address, method, "/b/k", &[("if-none-match", &etag)], b"").await;
+        assert_eq!((reply.status.as_u16(), reply.header("etag")), (304, etag.as_str()));
+        for name in ["content-length", "x-amz-checksum-crc32", "x-amz-meta-s3veil"] {
+            assert!(!reply.headers.contains_key(name), "{method} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stripped_envelope_is_seen_without_a_length_too() {
+    let (store, proxy) = start(&format!("{SEALED}plaintext = 'read'\n")).await;
+    put(proxy.address, "/b/k", b"x").await;
+    store.change("/b/k", |object| drop(object.headers.remove("x-amz-meta-s3veil")));
+    store.fail_next(Fault::NoLength);
+    let reply = get(proxy.address, "/b/k").await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (500, "InternalError"));
 }
 
 #[tokio::test]
