@@ -251,3 +251,106 @@ async fn a_preflight_is_never_signed_for_the_store() {
     let seen = store.take_seen();
     assert!(seen.iter().all(|seen| !seen.headers.contains_key("authorization")), "{seen:?}");
 }
+
+/// F-13: one envelope, or none that counts.
+#[tokio::test]
+async fn two_envelopes_are_none() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    let envelope = store.get("/b/k").unwrap().headers["x-amz-meta-s3veil"].clone();
+    for second in [envelope, "other".parse().unwrap()] {
+        store.change("/b/k", |object| assert!(object.headers.append("x-amz-meta-s3veil", second)));
+        for method in ["GET", "HEAD", "GET"] {
+            assert_eq!(send(proxy.address, method, "/b/k", &[], b"").await.status, 500);
+        }
+    }
+}
+
+/// F-11: what a store says of lengths and places is believed only as far as the envelope agrees.
+#[tokio::test]
+async fn a_store_that_lies_about_what_it_sends() {
+    let (store, proxy) = start(SEALED).await;
+    let plain: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
+    put(proxy.address, "/b/k", &plain).await;
+    for lie in [
+        "bytes 0-0/1",
+        "bytes 0-96/97",
+        "bytes 65568-131119/200144",
+        "bytes 0-200143/200144",
+        "bytes 16-200143/200144",
+        "bytes 0-18446744073709551614/18446744073709551615",
+        "bytes */200144",
+        "nonsense",
+    ] {
+        store.change("/b/k", |object| drop(object.headers.insert("content-range", lie.parse().unwrap())));
+        let whole = get(proxy.address, "/b/k").await;
+        let right = whole.status == 200 && whole.body.as_deref() == Ok(&plain[..]);
+        assert!(right || whole.status.is_server_error() || whole.body.is_err(), "{lie}: {}", whole.status);
+        let head = send(proxy.address, "HEAD", "/b/k", &[], b"").await;
+        assert!(head.status == 500 || head.header("content-length") == "200000", "{lie}: {:?}", head.headers);
+    }
+}
+
+/// A-16: over HTTP/2 too, a body is as long as its Content-Length says, or nothing is stored.
+#[tokio::test]
+async fn a_16_http2_lengths() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let (store, proxy) = start(SEALED).await;
+    for (length, body, stored) in
+        [("5", "hello", true), ("4", "hello", false), ("6", "hello", false), ("0", "hello", false)]
+    {
+        let path = format!("/b/{length}");
+        let (mut parts, ()) =
+            signed(proxy.address, "PUT", &path, &[("content-length", length)], BodyHash::Unsigned)
+                .into_parts();
+        parts.uri = format!("http://{}{path}", proxy.address).parse().unwrap();
+        parts.headers.remove("host");
+        let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let reply = sender.send_request(http::Request::from_parts(parts, full(body))).await;
+        assert_eq!(reply.is_ok_and(|reply| reply.status() == 200), stored, "{length}");
+        assert_eq!(store.get(&path).is_some(), stored, "{length}");
+    }
+}
+
+/// A-7: a presigned URL with another signature opens no route.
+#[tokio::test]
+async fn a_07_every_route_refuses_a_bad_presigned_signature() {
+    let (store, proxy) = start(SEALED).await;
+    let now = time::OffsetDateTime::now_utc();
+    let day = format!("{}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
+    let signature = format!(
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F{day}%2Fus-east-1%2Fs3%2Faws4_request\
+         &X-Amz-Date={day}T{:02}{:02}{:02}Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature={}",
+        now.hour(),
+        now.minute(),
+        now.second(),
+        "0".repeat(64)
+    );
+    for method in ["GET", "PUT", "POST", "DELETE", "HEAD"] {
+        for path in [
+            "/",
+            "/b",
+            "/b/k",
+            "/b?delete",
+            "/b?versions",
+            "/b/k?acl",
+            "/b/k?uploads",
+            "/b/k?partNumber=1&uploadId=u",
+            "/b?policy",
+        ] {
+            let mark = if path.contains('?') { '&' } else { '?' };
+            for sha256 in ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"] {
+                let request = http::Request::builder().method(method).uri(format!("{path}{mark}{signature}"));
+                let request =
+                    request.header("host", proxy.address.to_string()).header("x-amz-content-sha256", sha256);
+                let reply = exchange(proxy.address, request.body(full("x")).unwrap()).await.unwrap();
+                assert_eq!(reply.status, 403, "{method} {path}");
+                assert!(method == "HEAD" || reply.code() == "SignatureDoesNotMatch", "{}", reply.code());
+            }
+        }
+    }
+    assert!(store.take_seen().is_empty());
+}
