@@ -25,6 +25,10 @@ use crate::seal::{Envelope, Layout, SealedLen};
 /// How many entries of one listing are looked at side by side.
 const LOOKS: usize = 32;
 
+/// The longest version id and ETag, together, of an entry whose size is kept: the store writes them, and what the cache
+/// holds is counted in entries.
+const MAX_NAME: usize = 1024;
+
 /// Parameters of the three operations. Others are not passed on: a store's extensions could show the envelope.
 const PARAMETERS: [&str; 13] = [
     "list-type",
@@ -185,9 +189,11 @@ impl Look {
             return Ok(None);
         }
         let size = claimed_length(store.headers());
+        let name = seen.3.len() + seen.2.as_ref().map_or(0, String::len);
         // The look may have met a newer object than the listing; then it says nothing of this ETag.
-        if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
-            == Some(trimmed(seen.3.as_bytes()))
+        if name <= MAX_NAME
+            && store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
+                == Some(trimmed(seen.3.as_bytes()))
         {
             self.rooms.sizes.0.insert(seen, size);
         }

@@ -12,7 +12,10 @@ use super::{Bucket, Code, Error, Key, Result};
 ///
 /// Errors: InvalidArgument for a value that names no object.
 pub fn source(headers: &HeaderMap) -> Result<(Bucket, Key)> {
-    let value = headers.get("x-amz-copy-source").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all("x-amz-copy-source").iter();
+    // Of two, the store could take the other one.
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(invalid()) };
+    let value = value.to_str().map_err(|_| invalid())?;
     let path = value.split_once("?versionId=").map_or(value, |(path, _)| path);
     let decoded = percent_decode_str(path).decode_utf8().map_err(|_| invalid())?;
     let (bucket, key) = decoded.strip_prefix('/').unwrap_or(&decoded).split_once('/').ok_or_else(invalid)?;
