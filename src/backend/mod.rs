@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use serde::Deserialize;
 
@@ -101,6 +101,9 @@ pub enum Error {
     /// No connection, or it broke.
     #[error("the store is not reachable")]
     Unreachable(#[source] crate::body::BoxError),
+    /// It sends the client elsewhere, or speaks another protocol.
+    #[error("the store answered with status {0}, which leads past s3veil")]
+    Elsewhere(StatusCode),
     /// No progress for the configured time.
     #[error("the store did not answer in time")]
     Timeout,
@@ -215,9 +218,13 @@ impl Backend {
 
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let progress = Arc::new(Progress::default());
+        let method = request.method.clone();
         let request = self.assemble(request, progress.clone())?;
         tokio::select! {
             response = self.client.request(request) => match response {
+                Ok(response) if leads_elsewhere(&method, response.status()) => {
+                    Err(Error::Elsewhere(response.status()))
+                }
                 Ok(response) => Ok(response.map(|body| IdleBody::boxed(body, self.idle))),
                 Err(why) => Err(Error::Unreachable(why.into())),
             },
@@ -263,6 +270,10 @@ impl Backend {
         if let Some(bucket) = bucket {
             match self.addressing {
                 Addressing::Path => path.push_str(bucket),
+                // Names of hosts know no case, and the policy does: it must not have judged another bucket.
+                Addressing::Virtual if bucket.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                    return Err(Error::Address("a bucket in a host's name has no capital letters".into()));
+                }
                 Addressing::Virtual => authority = format!("{bucket}.{authority}"),
             }
         }
@@ -280,6 +291,17 @@ impl Backend {
             .path_and_query(path)
             .build()
             .map_err(|why| Error::Address(why.to_string()))
+    }
+}
+
+/// A redirect, or a change of protocol. Clients follow a redirect with the plaintext in hand, straight to the store or to
+/// wherever it says: none of them goes on to a client. The page after a browser's form (`success_action_redirect`) is the
+/// client's own choice, and is got without a body.
+fn leads_elsewhere(method: &Method, status: StatusCode) -> bool {
+    match status {
+        StatusCode::NOT_MODIFIED => false,
+        StatusCode::SEE_OTHER => *method != Method::POST,
+        _ => status.is_informational() || status.is_redirection(),
     }
 }
 

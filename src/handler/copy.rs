@@ -33,6 +33,7 @@ const KEPT: [HeaderName; 6] = [
 const ANSWER_MAX: usize = 64 * 1024;
 
 pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
+    put::refuse_customer_key(call.headers())?;
     illegal_on_itself(&call, &copied)?;
     let source = call.reading(copied.source(), Operation::HeadObject, copy::conditions(call.headers()));
     let store = rooms.backend.send(get::request(&source, Method::HEAD, super::wish::Wish::Whole)).await?;

@@ -17,6 +17,10 @@ impl From<backend::Error> for Error {
                 Error::new(Code::ServiceUnavailable, "The store did not answer in time. Please try again.")
                     .retry_after(RETRY_AFTER)
             }
+            backend::Error::Elsewhere(_) => Error::new(
+                Code::StoreRedirects,
+                "The store redirects to another address. Correct the store's endpoint or region in s3veil.",
+            ),
             backend::Error::Sign(why) => Error::new(Code::InvalidArgument, why.to_string()),
             backend::Error::Address(_) => Error::new(Code::InvalidURI, "Couldn't parse the specified URI."),
             backend::Error::Credentials(_) => {

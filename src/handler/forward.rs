@@ -2,12 +2,21 @@
 
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
-use crate::body::{ByteBody, Checked};
+use crate::body::{self, ByteBody, Checked};
 use crate::operation::{Call, Operation};
 use crate::policy::Forward;
 use crate::response;
-use crate::s3::{Query, Result};
+use crate::s3::{Code, Error, Query, Result};
+use crate::seal::PlainLen;
+use http::{Method, header};
 use http_body::Body as _;
+
+/// As much of a document as it takes to see what it is.
+const PEEK: usize = 512;
+
+/// Parameters that go on beside a sub-resource of a bucket, or with a listing of buckets. None makes it a listing of keys.
+const PARAMETERS: [&str; 8] =
+    ["bucket-region", "continuation-token", "events", "id", "max-buckets", "ping", "prefix", "suffix"];
 
 /// Documents up to this length are read whole, checked, and signed with their hash. Stores take the framing of a stream
 /// for an object's body only.
@@ -15,7 +24,7 @@ const DOCUMENT: u64 = 1024 * 1024;
 
 pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body: ByteBody) -> Result<Answer> {
     let mut payload = call.take_payload();
-    let request = StoreRequest::new(
+    let mut request = StoreRequest::new(
         call.method().clone(),
         call.bucket(),
         call.key(),
@@ -26,25 +35,60 @@ pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body:
     // A request with no length and no body is as good as an empty one; one with a body must say how long it is.
     payload.length = payload.length.or(body.is_end_stream().then_some(0));
     let checked = Checked::new(body, payload, rooms.client_idle)?;
+    if checked.length() > PlainLen::MAX.get() {
+        return Err(Error::new(
+            Code::EntityTooLarge,
+            "Your proposed upload exceeds the maximum allowed size, 5 TiB.",
+        ));
+    }
     let outcome = checked.outcome();
     let body = match call.operation() {
+        // Nobody has judged it: it goes on without a body, and never with the store's credentials.
+        Operation::Preflight => {
+            request.signer = None;
+            StoreBody::empty()
+        }
         Operation::PutObject | Operation::UploadPart => StoreBody::plain(checked, leave),
         _ if checked.length() <= DOCUMENT => StoreBody::document(checked.document(DOCUMENT).await?, leave),
         _ => StoreBody::unframed(checked, leave),
     };
     let result = rooms.backend.send(request.body(body)).await;
-    match outcome.take_failure() {
-        Some(failure) => Err(failure),
-        None => Ok(answer(result?)),
+    match (outcome.take_failure(), call.operation()) {
+        (Some(failure), _) => Err(failure),
+        (None, Operation::Other(name)) if *call.method() == Method::GET => {
+            no_listing(answer(result?), name).await
+        }
+        (None, _) => Ok(answer(result?)),
     }
 }
 
-/// The query that goes on. For a sub-resource of an object only what belongs to it: whatever else stood there, the
+/// A store that does not know a sub-resource of a bucket lists the bucket: with keys that the policy hides, and sizes as
+/// stored. That is no answer to what was asked.
+async fn no_listing(answer: Answer, name: &str) -> Result<Answer> {
+    let events = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    // Events come when they come: there is nothing to wait for.
+    if events || !answer.status().is_success() {
+        return Ok(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let (first, body) = body::peek(body, PEEK).await.map_err(body::Broken::Store)?;
+    let begins = |root: &&str| memchr::memmem::find(&first, root.as_bytes()).is_some();
+    if ["<ListBucketResult", "<ListVersionsResult"].iter().any(begins) {
+        return Err(Error::new(
+            Code::NotImplemented,
+            format!("The store does not know '{name}' of a bucket."),
+        ));
+    }
+    Ok(Answer::from_parts(parts, body))
+}
+
+/// The query that goes on. For a sub-resource only what belongs to it: whatever else stood there, the
 /// store could take for another operation.
 fn query(call: &Call) -> Query {
     match call.operation() {
         Operation::ObjectResource(resource) => call.query().pick(&[resource, "versionId"]),
         Operation::DeleteObject => call.query().pick(&["versionId"]),
+        Operation::Other(name) => call.query().pick(&[&[name], &PARAMETERS[..]].concat()),
         _ => call.query().clone(),
     }
 }

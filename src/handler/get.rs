@@ -49,6 +49,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         StatusCode::RANGE_NOT_SATISFIABLE if guess != Wish::Whole => {
             return look_first(rooms, call, read, wish).await;
         }
+        StatusCode::NOT_MODIFIED => return Ok(head::answer(store)),
         _ => return Ok(forward::answer(store)),
     }
     if let Some(sealed) = open::envelope(rooms, call, store.headers()).await? {
@@ -99,6 +100,10 @@ async fn sealed_object(
         _ => range.chunks().sealed(total),
     };
     let with_trailer = wanted.end() == total.sealed().get();
+    // Of the first answer: a second one knows nothing of response-content-type and the like.
+    let mut headers = sealed_headers(store.headers(), &sealed);
+    wish.describe(&mut headers, range, total);
+    let status = wish.status(total);
     let mut received = sealed.received;
     if received.skip_to(wanted).is_err() {
         // The guess was made for a plain object.
@@ -108,9 +113,6 @@ async fn sealed_object(
     }
     let skip = received.skip_to(wanted)?;
 
-    let mut headers = sealed_headers(store.headers(), &sealed);
-    wish.describe(&mut headers, range, total);
-    let status = wish.status(total);
     let checksum_wanted = whole && wants_checksum(call.headers());
     let etag = store.headers().clone();
     let sealed_trailer = match checksum_wanted && !(with_trailer && total.chunks() == 1) {
@@ -177,7 +179,9 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
 /// A plain object from its first byte, unless that says that it is a sealed one without its envelope.
 async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
     let (parts, body) = store.into_parts();
-    let begins = open::received(&parts.headers).is_ok_and(|(received, _)| received.start() == 0);
+    // An answer with all of it may come without a length.
+    let begins = parts.status != StatusCode::PARTIAL_CONTENT
+        || open::received(&parts.headers).is_ok_and(|(received, _)| received.start() == 0);
     let body = match begins {
         true => {
             let (first, body) = body::peek(body, MAGIC_LEN as usize).await.map_err(body::Broken::Store)?;

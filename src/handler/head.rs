@@ -2,7 +2,7 @@
 //!
 //! Source: Amazon S3 API Reference, HeadObject.
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::get::{self, wants_checksum};
 use super::wish::Wish;
@@ -49,5 +49,9 @@ pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Resul
 /// The store's answer to a HEAD, which has no body whatever its Content-Length says.
 pub(super) fn answer(store: StoreResponse) -> Answer {
     let (parts, _) = store.into_parts();
-    get::answer(parts.status, response::forwarded(&parts.headers), body::empty())
+    let headers = match parts.status {
+        StatusCode::NOT_MODIFIED => response::not_modified(&parts.headers),
+        _ => response::forwarded(&parts.headers),
+    };
+    get::answer(parts.status, headers, body::empty())
 }

@@ -26,6 +26,10 @@ use crate::seal::{Envelope, Layout, SealedLen};
 /// How many entries of one listing are looked at side by side.
 const LOOKS: usize = 32;
 
+/// The longest version id and ETag, together, of an entry whose size is kept: the store writes them, and what the cache
+/// holds is counted in entries.
+const MAX_NAME: usize = 1024;
+
 /// Parameters of the three operations. Others are not passed on: a store's extensions could show the envelope.
 const PARAMETERS: [&str; 13] = [
     "list-type",
@@ -193,9 +197,11 @@ impl Look {
         let version = entry.version_id.as_deref();
         let target = Target { bucket: &self.bucket, key: &key, version, who: &self.who };
         let size = self.length(target, store.headers()).await;
+        let name = seen.3.len() + seen.2.as_ref().map_or(0, String::len);
         // The look may have met a newer object than the listing; then it says nothing of this ETag.
-        if store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
-            == Some(trimmed(seen.3.as_bytes()))
+        if name <= MAX_NAME
+            && store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
+                == Some(trimmed(seen.3.as_bytes()))
         {
             self.rooms.sizes.0.insert(seen, size);
         }

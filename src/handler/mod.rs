@@ -63,11 +63,16 @@ pub async fn run(
             _ => copy::copy_object(rooms, call, copied).await,
         },
         Permit::Upload(write) => multipart::run(rooms, call, write, body).await,
-        Permit::Read(read) => match call.operation() {
-            Operation::HeadObject => head::head_object(rooms, &call, read).await,
-            Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, &call, read).await,
-            _ => get::get_object(rooms, &call, read).await,
-        },
+        Permit::Read(read) => {
+            if read.expects_sealed() {
+                put::refuse_customer_key(call.headers())?;
+            }
+            match call.operation() {
+                Operation::HeadObject => head::head_object(rooms, &call, read).await,
+                Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, &call, read).await,
+                _ => get::get_object(rooms, &call, read).await,
+            }
+        }
         Permit::List(view) => list::list(rooms, &call, view).await,
         Permit::Delete(view) => delete::delete_objects(rooms, call, view, body).await,
         Permit::Forward(leave) => forward::forward(rooms, call, leave, body).await,

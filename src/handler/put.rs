@@ -122,15 +122,22 @@ fn refuse_other_writes(call: &Call) -> Result<()> {
     ))
 }
 
+/// SSE-C: the key is the client's secret, and the store is not to see it, on a read no more than on a write.
+pub(super) fn refuse_customer_key(headers: &HeaderMap) -> Result<()> {
+    if headers.keys().any(|name| name.as_str().contains("server-side-encryption-customer-")) {
+        return Err(Error::new(
+            Code::NotImplemented,
+            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.",
+        ));
+    }
+    Ok(())
+}
+
 /// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
 pub(super) fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let refuse = |message: String| Err(Error::new(Code::NotImplemented, message));
-    if headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
-        return refuse(
-            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.".into(),
-        );
-    }
+    refuse_customer_key(headers)?;
     if value("x-amz-server-side-encryption-context").is_some() {
         return refuse("An encryption context of the client is not served yet. Remove the header.".into());
     }

@@ -1,6 +1,7 @@
 //! Accepts connections, and lets those that are at work finish before it ends.
 
 mod answer;
+mod begun;
 mod lingering;
 mod log;
 
@@ -16,11 +17,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::app::App;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a client of HTTP/2 is asked whether it is still there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
 
 /// How long requests at work may take to finish once the process is asked to end.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -32,8 +37,15 @@ const BUFFER: usize = crate::net::BUFFER;
 pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
-    server.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(64 * 1024)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
     let connections = GracefulShutdown::new();
+    // Dropped at the end: connections that have not begun then need not be waited for.
+    let (open, closing) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -41,7 +53,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, peer)) => connect(&app, &server, &connections, stream, peer),
+            Ok((stream, peer)) => connect(&app, &server, &connections, closing.clone(), stream, peer),
             Err(why) => {
                 // Out of file descriptors, most likely: others are still served, and some will end.
                 tracing::warn!(%why, "no connection can be accepted");
@@ -49,7 +61,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
             }
         }
     }
-    drop(listener);
+    drop((listener, open));
     if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
         tracing::warn!("some requests did not finish in time and are cut");
     }
@@ -59,6 +71,7 @@ fn connect(
     app: &Arc<App>,
     server: &auto::Builder<TokioExecutor>,
     connections: &GracefulShutdown,
+    mut closing: watch::Receiver<()>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -73,10 +86,17 @@ fn connect(
             Ok::<_, Infallible>(answer::answer(app, request).await)
         }
     });
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = connections.watch(connection);
+    let (server, watcher) = (server.clone(), connections.watcher());
     tokio::spawn(async move {
-        if let Err(why) = connection.await {
+        tokio::select! {
+            begun = begun::begun(&stream, HEADER_TIMEOUT) => if let Err(why) = begun {
+                tracing::debug!(%peer, %why, "the connection never began");
+                return;
+            },
+            _ = closing.changed() => return,
+        }
+        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(why) = watcher.watch(connection).await {
             tracing::debug!(%peer, %why, "the connection ended");
         }
     });

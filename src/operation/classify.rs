@@ -6,45 +6,55 @@ use super::{Call, Operation};
 use crate::auth::{Verified, VerifiedParts};
 use crate::s3::{Code, Error, Result};
 
+/// A sub-resource and the methods that S3 has for it. With any other a store may not see the sub-resource at all, and
+/// take the request for one of the object or the bucket itself: `PUT ?restore` would store the body as it came.
+type Resource = (&'static str, &'static [&'static str]);
+
 /// Sub-resources of an object that are not its body, forwarded as they come. All may carry `versionId`.
-const OBJECT_RESOURCES: [&str; 5] = ["acl", "legal-hold", "restore", "retention", "tagging"];
+const OBJECT_RESOURCES: [Resource; 5] = [
+    ("acl", &["GET", "PUT"]),
+    ("legal-hold", &["GET", "PUT"]),
+    ("restore", &["POST"]),
+    ("retention", &["GET", "PUT"]),
+    ("tagging", &["GET", "PUT", "DELETE"]),
+];
 
 /// Sub-resources of an object that s3veil tells apart by operation.
 const OBJECT_OPERATIONS: [&str; 7] =
     ["attributes", "encryption", "renameObject", "select", "torrent", "uploadId", "uploads"];
 
 /// Sub-resources of a bucket, forwarded as they come.
-const BUCKET_RESOURCES: [&str; 30] = [
-    "abac",
-    "accelerate",
-    "acl",
-    "analytics",
-    "cors",
-    "encryption",
-    "events",
-    "intelligent-tiering",
-    "inventory",
-    "lifecycle",
-    "location",
-    "logging",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
-    "metrics",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "policyStatus",
-    "publicAccessBlock",
-    "replication",
-    "replication-metrics",
-    "requestPayment",
-    "tagging",
-    "versioning",
-    "website",
-    "usage",
+const BUCKET_RESOURCES: [Resource; 30] = [
+    ("abac", &["GET", "PUT"]),
+    ("accelerate", &["GET", "PUT"]),
+    ("acl", &["GET", "PUT"]),
+    ("analytics", &["GET", "PUT", "DELETE"]),
+    ("cors", &["GET", "PUT", "DELETE"]),
+    ("encryption", &["GET", "PUT", "DELETE"]),
+    ("events", &["GET"]),
+    ("intelligent-tiering", &["GET", "PUT", "DELETE"]),
+    ("inventory", &["GET", "PUT", "DELETE"]),
+    ("lifecycle", &["GET", "PUT", "DELETE"]),
+    ("location", &["GET"]),
+    ("logging", &["GET", "PUT"]),
+    ("metadataConfiguration", &["GET", "POST", "DELETE"]),
+    ("metadataInventoryTable", &["PUT"]),
+    ("metadataJournalTable", &["PUT"]),
+    ("metadataTable", &["GET", "POST", "DELETE"]),
+    ("metrics", &["GET", "PUT", "DELETE"]),
+    ("notification", &["GET", "PUT", "DELETE"]),
+    ("object-lock", &["GET", "PUT"]),
+    ("ownershipControls", &["GET", "PUT", "DELETE"]),
+    ("policy", &["GET", "PUT", "DELETE"]),
+    ("policyStatus", &["GET"]),
+    ("publicAccessBlock", &["GET", "PUT", "DELETE"]),
+    ("replication", &["GET", "PUT", "DELETE"]),
+    ("replication-metrics", &["GET"]),
+    ("requestPayment", &["GET", "PUT"]),
+    ("tagging", &["GET", "PUT", "DELETE"]),
+    ("versioning", &["GET", "PUT"]),
+    ("website", &["GET", "PUT", "DELETE"]),
+    ("usage", &["GET"]),
 ];
 
 /// Says which operation a request asks for.
@@ -64,7 +74,7 @@ pub fn classify(verified: Verified) -> Result<Call> {
 
 fn object(verified: &Verified) -> Result<Operation> {
     let copy = verified.headers().contains_key("x-amz-copy-source");
-    let resource = only(verified, &[&OBJECT_RESOURCES[..], &OBJECT_OPERATIONS[..]])?;
+    let resource = only(verified, OBJECT_RESOURCES.iter().map(|known| known.0).chain(OBJECT_OPERATIONS))?;
     let method = verified.method().as_str();
     let operation = match (method, resource) {
         ("PUT", None) if copy => Operation::CopyObject,
@@ -97,7 +107,14 @@ fn object(verified: &Verified) -> Result<Operation> {
 
 fn bucket(verified: &Verified) -> Result<Operation> {
     let listed = ["delete", "session", "uploads", "versions"];
-    let resource = only(verified, &[&BUCKET_RESOURCES[..], &listed[..]])?;
+    let resource = only(verified, BUCKET_RESOURCES.iter().map(|known| known.0).chain(listed))?;
+    // A store may know a form by its content type alone, whatever the query says.
+    if resource.is_some() && is_form(verified) {
+        return Err(Error::new(
+            Code::InvalidRequest,
+            "A form is posted to the bucket itself. Remove the sub-resource, or the Content-Type multipart/form-data.",
+        ));
+    }
     let operation = match (verified.method().as_str(), resource) {
         ("GET", None) if verified.query().get("list-type") == Some("2") => Operation::ListObjectsV2,
         ("GET", None) => Operation::ListObjects,
@@ -123,8 +140,8 @@ fn service(verified: &Verified) -> Result<Operation> {
 }
 
 /// The one sub-resource of `names` in the query.
-fn only<'n>(verified: &Verified, names: &[&[&'n str]]) -> Result<Option<&'n str>> {
-    let mut found = names.iter().copied().flatten().copied().filter(|name| verified.query().has(name));
+fn only<'n>(verified: &Verified, names: impl Iterator<Item = &'n str>) -> Result<Option<&'n str>> {
+    let mut found = names.filter(|name| verified.query().has(name));
     let first = found.next();
     match found.next() {
         None => Ok(first),
@@ -138,9 +155,11 @@ fn only<'n>(verified: &Verified, names: &[&[&'n str]]) -> Result<Option<&'n str>
     }
 }
 
-/// The sub-resource, if it is one that may be forwarded with any method of its kind.
-fn resource_of(names: &[&'static str], name: &str, verified: &Verified) -> Result<&'static str> {
-    names.iter().find(|known| **known == name).copied().ok_or_else(|| not_allowed(verified))
+/// The sub-resource, if it is one that is forwarded with this method.
+fn resource_of(known: &[Resource], name: &str, verified: &Verified) -> Result<&'static str> {
+    let method = verified.method().as_str();
+    let fits = known.iter().find(|(known, methods)| *known == name && methods.contains(&method));
+    fits.map(|(name, _)| *name).ok_or_else(|| not_allowed(verified))
 }
 
 fn is_form(verified: &Verified) -> bool {

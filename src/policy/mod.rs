@@ -217,7 +217,8 @@ impl Policy {
                 Ok(Permit::Copy(Copied { source, read, target }))
             }
             (DeleteObject | ObjectResource(_), _) => Ok(Permit::Forward(forward)),
-            (CreateSession, _) => Err(unsupported(call.operation())),
+            // The source of a rename is judged by nobody: how stores read its header is not written down.
+            (CreateSession | RenameObject, _) => Err(unsupported(call.operation())),
             (_, Effect::Passthrough) => Ok(Permit::Forward(forward)),
             (operation, Effect::Seal(..)) => Err(unsupported(operation)),
         }
@@ -288,6 +289,10 @@ fn unsupported(operation: Operation) -> Error {
         }
         Operation::CreateSession => {
             "CreateSession is not served: its credentials would lead past s3veil. Sign each request.".to_owned()
+        }
+        Operation::RenameObject => {
+            "RenameObject is not served: an object opens only where it was written. Get the object and put it."
+                .to_owned()
         }
         _ => format!("{name} is not served where objects are sealed: it would not keep them sealed and readable."),
     };

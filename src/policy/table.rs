@@ -82,6 +82,18 @@ pub struct Table {
     rules: Vec<Rule>,
 }
 
+impl Effect {
+    /// Which of two effects keeps more from happening.
+    fn strictness(&self) -> u8 {
+        match self {
+            Self::Passthrough => 0,
+            Self::Seal(_, Plaintext::Read) => 1,
+            Self::Seal(_, Plaintext::Deny) => 2,
+            Self::Deny => 3,
+        }
+    }
+}
+
 impl Table {
     /// Compiles the rules. `kms_names` are the configured KMSs.
     ///
@@ -120,22 +132,35 @@ impl Table {
         eks
     }
 
-    /// The rule for one object. No rule: nothing is allowed.
+    /// The rule for one object. No rule: nothing is allowed. A key that the store could tidy up into another one falls
+    /// under the stricter rule of the two, so that `/secret/k` is no way around the rule for `secret/`.
     pub(super) fn object(&self, bucket: &Bucket, key: &Key) -> &Effect {
-        let matches =
-            |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.as_str().starts_with(&rule.prefix);
+        let mut effect = self.find(bucket, key.as_str());
+        for tidied in key.tidied() {
+            let other = self.find(bucket, &tidied);
+            if other.strictness() > effect.strictness() {
+                effect = other;
+            }
+        }
+        effect
+    }
+
+    fn find(&self, bucket: &Bucket, key: &str) -> &Effect {
+        let matches = |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.starts_with(&rule.prefix);
         self.rules.iter().find(matches).map_or(&Effect::Deny, |rule| &rule.effect)
     }
 
-    /// All rules that an object of the bucket could fall under.
+    /// All that an object of the bucket could fall under, keys that no rule names included.
     ///
     /// A rule for any key of a more literal pattern shadows what comes after it.
     pub(super) fn bucket(&self, bucket: &Bucket) -> impl Iterator<Item = &Effect> {
         let mut shadowed = false;
-        self.rules.iter().filter(|rule| rule.bucket.matches(bucket.as_str())).map_while(move |rule| {
+        let matching = self.rules.iter().filter(|rule| rule.bucket.matches(bucket.as_str()));
+        let rules = matching.map(|rule| (rule.prefix.is_empty(), &rule.effect));
+        rules.chain([(true, &Effect::Deny)]).map_while(move |(any_key, effect)| {
             let seen = shadowed;
-            shadowed |= rule.prefix.is_empty();
-            (!seen).then_some(&rule.effect)
+            shadowed |= any_key;
+            (!seen).then_some(effect)
         })
     }
 }

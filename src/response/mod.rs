@@ -30,26 +30,19 @@ pub fn forwarded(store: &HeaderMap) -> HeaderMap {
     headers
 }
 
+/// The same for an object that the client has already: nothing that describes the stored body, which a cache would take
+/// for what it holds.
+pub fn not_modified(store: &HeaderMap) -> HeaderMap {
+    let mut headers = forwarded(store);
+    remove(&mut headers, describes_body);
+    headers
+}
+
 /// The same for a sealed object: nothing that describes the sealed body, and S3's own headers for server-side
 /// encryption with this EK, which tell a client that the ETag is not the MD5 of the body.
 pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
     let mut headers = forwarded(store);
-    let gone: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with("x-amz-checksum-")
-                || name.starts_with("x-amz-server-side-encryption")
-                || matches!(
-                    name,
-                    "x-amz-mp-parts-count" | "content-length" | "content-range" | "content-md5" | "digest"
-                )
-        })
-        .cloned()
-        .collect();
-    for name in gone {
-        headers.remove(name);
-    }
+    remove(&mut headers, |name| describes_body(name) || name.starts_with("x-amz-server-side-encryption"));
     let (method, names_key) = match sse {
         Sse::Kms => ("aws:kms", true),
         Sse::S3 => ("AES256", false),
@@ -59,6 +52,19 @@ pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
         headers.insert("x-amz-server-side-encryption-aws-kms-key-id", value);
     }
     headers
+}
+
+fn describes_body(name: &str) -> bool {
+    name.starts_with("x-amz-checksum-")
+        || matches!(
+            name,
+            "content-length" | "content-range" | "content-md5" | "digest" | "x-amz-mp-parts-count"
+        )
+}
+
+fn remove(headers: &mut HeaderMap, which: impl Fn(&str) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| which(name.as_str())).cloned().collect();
+    gone.into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Adds a checksum of the whole object, as S3 shows it.

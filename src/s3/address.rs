@@ -42,9 +42,41 @@ impl Key {
         &self.0
     }
 
-    /// True for s3veil's own keys.
+    /// True for s3veil's own keys, and for those that a store could make one of them.
     pub fn is_reserved(&self) -> bool {
-        self.0.starts_with(RESERVED_PREFIX)
+        let reserved = |key: &String| key.starts_with(RESERVED_PREFIX);
+        reserved(&self.0) || self.tidied().iter().any(reserved)
+    }
+
+    /// What stores that tidy keys up could make of this one: Garage drops the slash that a key begins with, stores on a
+    /// file system resolve empty and dotted segments. Nothing for nearly all keys.
+    pub fn tidied(&self) -> Vec<String> {
+        let key = self.0.as_str();
+        let inner = key.strip_suffix('/').unwrap_or(key);
+        if !inner.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return Vec::new();
+        }
+        let without = |odd: &[&str]| {
+            key.split('/').filter(|segment| !odd.contains(segment)).collect::<Vec<_>>().join("/")
+        };
+        let mut resolved = Vec::new();
+        for segment in key.split('/') {
+            match segment {
+                "" | "." => {}
+                ".." => drop(resolved.pop()),
+                segment => resolved.push(segment),
+            }
+        }
+        let mut forms = vec![
+            key.trim_start_matches('/').to_owned(),
+            without(&[""]),
+            without(&["", "."]),
+            resolved.join("/"),
+        ];
+        if key.ends_with('/') {
+            forms.iter_mut().filter(|form| !form.ends_with('/')).for_each(|form| form.push('/'));
+        }
+        forms
     }
 }
 
@@ -57,5 +89,25 @@ impl fmt::Display for Bucket {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_could_make_of_a_key() {
+        let tidied = |key: &str| Key::parse(key).unwrap().tidied();
+        for key in ["a", "a/b", "a/b/", ".a/..b", "..."] {
+            assert!(tidied(key).is_empty(), "{key}");
+        }
+        for (key, form) in
+            [("/a", "a"), ("//a", "a"), ("a//b", "a/b"), ("./a", "a"), ("x/../a/", "a/"), ("../a", "a")]
+        {
+            assert!(tidied(key).iter().any(|tidied| tidied == form), "{key}: {:?}", tidied(key));
+        }
+        assert!(Key::parse("/.s3veil/x").unwrap().is_reserved());
+        assert!(!Key::parse("a/.s3veil/x").unwrap().is_reserved());
     }
 }

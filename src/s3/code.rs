@@ -67,6 +67,8 @@ codes! {
     InternalError, 500, Proxy;
     /// A sealed object does not authenticate: it was altered, cut or moved.
     ObjectIntegrityError = "InternalError", 500, Store;
+    /// The store sends clients elsewhere, past s3veil.
+    StoreRedirects = "InternalError", 500, Store;
     /// No identity has this access key.
     InvalidAccessKeyId, 403, Client;
     /// An argument is wrong.

@@ -34,8 +34,9 @@ impl Source {
     ///
     /// Errors: InvalidArgument for a value that names no object.
     pub fn of(headers: &HeaderMap) -> Result<Self> {
-        let value =
-            headers.get("x-amz-copy-source").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut values = headers.get_all("x-amz-copy-source").iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(invalid()) };
+        let value = value.to_str().map_err(|_| invalid())?;
         let (path, version) = match value.split_once("?versionId=") {
             Some((path, version)) => (path, Some(decode(version)?)),
             None => (value, None),

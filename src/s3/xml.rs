@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesDecl, Event};
 
 use serde::Deserialize;
 
@@ -13,6 +13,9 @@ use super::{Code, Error, Result};
 
 /// The most objects of one DeleteObjects.
 const MAX_DELETES: usize = 1000;
+
+/// The deepest element that a document may have. S3's are three deep.
+const MAX_DEPTH: usize = 8;
 
 /// Escapes text for an XML element.
 pub fn escape(text: &str) -> Cow<'_, str> {
@@ -30,44 +33,81 @@ pub struct DeleteEntry {
 
 /// The objects that a DeleteObjects document names.
 ///
+/// The document goes on to the store, whose parser must find the same keys: what two parsers could read in two ways
+/// (a field twice, elements or comments within one, text around the document, another encoding) is refused.
+///
 /// Source: Amazon S3 API Reference, DeleteObjects. Errors: MalformedXML.
 pub fn delete_keys(document: &[u8]) -> Result<Vec<DeleteEntry>> {
     let mut reader = Reader::from_str(std::str::from_utf8(document).map_err(|_| malformed())?);
     let mut path: Vec<String> = Vec::new();
     let mut entries: Vec<DeleteEntry> = Vec::new();
-    let mut text = String::new();
+    let mut ended = false;
     loop {
-        match reader.read_event().map_err(|_| malformed())? {
-            Event::Start(tag) => {
+        let event = reader.read_event().map_err(|_| malformed())?;
+        match (event, field(&path, entries.last_mut())) {
+            (Event::Start(tag), None) if !ended && path.len() < MAX_DEPTH => {
                 path.push(tag.local_name().into_inner().to_owned());
-                text.clear();
-                if is(&path, &["Delete", "Object"]) {
-                    entries.push(DeleteEntry::default());
-                }
+                begin(&path, &mut entries)?;
             }
-            Event::Text(part) => text.push_str(&part),
-            Event::CData(part) => text.push_str(&part),
-            Event::GeneralRef(entity) => match entity.resolve_char_ref().map_err(|_| malformed())? {
-                Some(character) => text.push(character),
-                None => text.push_str(named(&entity).ok_or_else(malformed)?),
-            },
-            Event::End(_) => {
-                if let Some(entry) = entries.last_mut() {
-                    if is(&path, &["Delete", "Object", "Key"]) {
-                        entry.key = std::mem::take(&mut text);
-                    } else if is(&path, &["Delete", "Object", "VersionId"]) {
-                        entry.version_id = Some(std::mem::take(&mut text));
-                    }
-                }
+            (Event::Empty(tag), None) if !path.is_empty() => {
+                path.push(tag.local_name().into_inner().to_owned());
+                begin(&path, &mut entries)?;
                 path.pop();
             }
-            Event::DocType(_) => return Err(malformed()),
-            Event::Eof => break,
-            _ => {}
+            (Event::End(_), _) => {
+                path.pop();
+                ended |= path.is_empty();
+            }
+            (Event::Text(part), Some(field)) => field.push_str(&part),
+            (Event::CData(part), Some(field)) => field.push_str(&part),
+            (Event::GeneralRef(entity), Some(field)) => match entity.resolve_char_ref() {
+                Ok(Some(character)) => field.push(character),
+                Ok(None) => field.push_str(named(&entity).ok_or_else(malformed)?),
+                Err(_) => return Err(malformed()),
+            },
+            (Event::Text(_) | Event::CData(_) | Event::GeneralRef(_), None) if !path.is_empty() => {}
+            (Event::Text(part), None) if part.trim().is_empty() => {}
+            (Event::Decl(declaration), None) if is_utf8(&declaration) => {}
+            (Event::Comment(_), None) => {}
+            (Event::Eof, _) => break,
+            _ => return Err(malformed()),
         }
     }
-    let whole = path.is_empty() && !entries.is_empty() && entries.len() <= MAX_DELETES;
-    if whole && entries.iter().all(|entry| !entry.key.is_empty()) { Ok(entries) } else { Err(malformed()) }
+    let keys = entries.iter().all(|entry| !entry.key.is_empty());
+    if path.is_empty() && ended && !entries.is_empty() && keys { Ok(entries) } else { Err(malformed()) }
+}
+
+/// An element begins: an object, or a field that its object does not have yet.
+fn begin(path: &[String], entries: &mut Vec<DeleteEntry>) -> Result<()> {
+    if is(path, &["Delete", "Object"]) {
+        entries.push(DeleteEntry::default());
+        return if entries.len() <= MAX_DELETES { Ok(()) } else { Err(malformed()) };
+    }
+    let entry = entries.last_mut();
+    if is(path, &["Delete", "Object", "VersionId"])
+        && let Some(entry) = entry
+    {
+        let twice = entry.version_id.replace(String::new()).is_some();
+        return if twice { Err(malformed()) } else { Ok(()) };
+    }
+    // A key that is empty at its end is refused, so one that is not empty has had its element.
+    let twice = is(path, &["Delete", "Object", "Key"]) && entry.is_some_and(|entry| !entry.key.is_empty());
+    if twice { Err(malformed()) } else { Ok(()) }
+}
+
+/// The field whose text is being read.
+fn field<'e>(path: &[String], entry: Option<&'e mut DeleteEntry>) -> Option<&'e mut String> {
+    let entry = entry?;
+    if is(path, &["Delete", "Object", "Key"]) {
+        return Some(&mut entry.key);
+    }
+    entry.version_id.as_mut().filter(|_| is(path, &["Delete", "Object", "VersionId"]))
+}
+
+/// No encoding named, or UTF-8.
+fn is_utf8(declaration: &BytesDecl<'_>) -> bool {
+    let encoding = declaration.encoding();
+    encoding.is_none_or(|encoding| encoding.is_ok_and(|encoding| encoding.eq_ignore_ascii_case("utf-8")))
 }
 
 fn is(path: &[String], names: &[&str]) -> bool {

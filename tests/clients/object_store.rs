@@ -103,6 +103,7 @@ async fn basics(proxied: &Proxied) {
 
     ranges(&store, &bodies[5]).await;
     presigned(proxied, &store, &bodies[5], files.path()).await;
+    multipart(&store).await;
     refusals(proxied, &store, &bodies[5]).await;
     let conditional = !matches!(proxied.name, "garage" | "dev");
     if conditional {
@@ -115,7 +116,7 @@ async fn basics(proxied: &Proxied) {
     proxied.run("raw", &["remove", BUCKET]);
     let conditional = if conditional { ", conditions" } else { "" };
     say(&format!(
-        "{}: object_store: upload, download, listing, head, ranges, presigned, wrong secret, not yet, delete{conditional}",
+        "{}: object_store: upload, download, listing, head, ranges, presigned, multipart, copy, wrong secret, delete{conditional}",
         proxied.name
     ));
 }
@@ -158,7 +159,8 @@ async fn presigned(proxied: &Proxied, store: &AmazonS3, body: &[u8], directory: 
 /// Parts of a multipart upload, and a copy of it.
 async fn multipart(store: &AmazonS3) {
     let (path, copy) = (Path::from("parts"), Path::from("copy of parts"));
-    let parts: Vec<Vec<u8>> = [5 << 20, 6 << 20, 1000].map(|len| (0..len).map(|i| (i % 249) as u8).collect()).into();
+    let parts: Vec<Vec<u8>> =
+        [5 << 20, 6 << 20, 1000].map(|len| (0..len).map(|i| (i % 249) as u8).collect()).into();
     let mut upload = store.put_multipart(&path).await.unwrap();
     let sent: Vec<_> = parts.iter().map(|part| upload.put_part(part.clone().into())).collect();
     futures_util::future::try_join_all(sent).await.unwrap();

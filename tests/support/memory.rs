@@ -41,6 +41,8 @@ pub enum Fault {
     CloseAfter(usize),
     /// Send so many bytes of a body and then nothing more.
     StallAfter(usize),
+    /// Send the body without saying how long it is.
+    NoLength,
 }
 
 #[derive(Clone, Debug)]
@@ -145,10 +147,14 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
             answer(200, Bytes::new())
         }
     };
+    if let Some(kind) = query.split('&').find_map(|pair| pair.strip_prefix("response-content-type=")) {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+    }
     response.headers_mut().insert("x-amz-request-id", HeaderValue::from_static("THESTORE"));
     Ok(match fault {
         Some(Fault::CloseAfter(len)) => cut(response, len, false).await,
         Some(Fault::StallAfter(len)) => cut(response, len, true).await,
+        Some(Fault::NoLength) => no_length(response).await,
         _ => response,
     })
 }
@@ -227,7 +233,10 @@ fn get(state: &State, path: &str, headers: &HeaderMap, with_body: bool) -> Respo
         return error(412, "PreconditionFailed");
     }
     if condition(header::IF_NONE_MATCH) == Some(true) {
-        return error(304, "NotModified");
+        let mut response = answer(304, Bytes::new());
+        response.headers_mut().extend(object.headers.clone());
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(object.body.len()));
+        return response;
     }
     let total = object.body.len() as u64;
     let ranged = condition(header::IF_RANGE) != Some(false);
@@ -279,6 +288,15 @@ async fn cut(response: Response<Body>, len: usize, stall: bool) -> Response<Body
         Err(std::io::Error::other("cut on demand"))
     });
     Response::from_parts(parts, StreamBody::new(futures_util::StreamExt::chain(first, then)).boxed_unsync())
+}
+
+/// The same body in HTTP's chunks.
+async fn no_length(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let frames = futures_util::stream::iter([Ok(Frame::data(bytes))]);
+    Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())
 }
 
 fn answer(status: u16, body: Bytes) -> Response<Body> {

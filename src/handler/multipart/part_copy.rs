@@ -5,7 +5,7 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::super::{Answer, Rooms, copy as copying, get};
+use super::super::{Answer, Rooms, copy as copying, get, put};
 use super::part::send_part;
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
@@ -15,6 +15,7 @@ use crate::s3::{Code, Error, Result, copy, xml};
 
 pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
     let (number, id) = (part_number(&call)?, upload_id(&call)?.to_owned());
+    put::refuse_customer_key(call.headers())?;
     let range = copy::range(call.headers())?;
     let mut headers: HeaderMap = copy::conditions(call.headers());
     if let Some(range) = range {
