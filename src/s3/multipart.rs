@@ -212,8 +212,8 @@ pub struct ListedPart {
     /// When it was sent, in ISO 8601.
     #[serde(default)]
     pub last_modified: String,
-    /// Its ETag.
-    #[serde(rename = "ETag")]
+    /// Its ETag; empty from a store that lists none.
+    #[serde(rename = "ETag", default)]
     pub etag: String,
     /// Its size: sealed bytes from the store, plaintext bytes from us.
     pub size: u64,

@@ -108,10 +108,10 @@ def fetch(url, method="GET", body=None):
     return subprocess.run([*arguments, url], input=body, stdout=subprocess.PIPE, check=True).stdout
 
 
-def refused(code, call, **arguments):
+def refused(code, call, *places, **arguments):
     """Any of several codes, for stores that disagree. Returns the error."""
     try:
-        call(**arguments)
+        call(*places, **arguments)
     except ClientError as error:
         got = error.response["Error"]["Code"]
         assert got in code.split(), f"{got} instead of {code}"

@@ -56,7 +56,9 @@ def multipart(client, bucket):
 
     seen = client.list_parts(**where)["Parts"]
     assert [(part["PartNumber"], part["Size"]) for part in seen] == [(n, len(body)) for n, body in bodies.items()]
-    assert [part["ETag"] for part in seen] == [part["ETag"] for part in parts.values()]
+    if STORE != "dev":  # The embedded store lists no ETags.
+        bare = [part["ETag"].strip('"') for part in seen]
+        assert bare == [part["ETag"].strip('"') for part in parts.values()], bare
     pages = client.get_paginator("list_parts").paginate(**where, PaginationConfig={"PageSize": 1})
     assert [part["PartNumber"] for page in pages for part in page.get("Parts", [])] == list(bodies)
     assert [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [where["Key"]]
@@ -233,8 +235,10 @@ def copies(client, bucket):
     assert listed(bucket) == {key: len(body) for key, body in bodies.items()}
 
 
-def plain_copies(client, bucket):
+def plain_copies(client, _bucket):
     """copies of plain objects become sealed, with their metadata and tags"""
+    bucket = "mixed-copies"  # Where plain objects are read.
+    client.create_bucket(Bucket=bucket)
     body, tags = BODIES["big.bin"], {"Tagging": "t=1"} if STORE != "garage" else {}
     store().put_object(Bucket=bucket, Key="plain", Body=body, Metadata={"p": "1"}, **tags)
     client.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/plain")
