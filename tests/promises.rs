@@ -7,14 +7,14 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use proptest::prelude::{Strategy, proptest};
 use s3veil::aws::sign::BodyHash;
 use s3veil::kms::EkName;
 use support::client::{self, AnyBody, exchange, full, get, get_range, put, send, signed};
-use support::memory::{Fault, MemoryStore};
+use support::memory::{Fault, MemoryStore, Object};
 use support::proxy::{Proxy, SEALED};
 
 const ENVELOPE: &str = "x-amz-meta-s3veil";
@@ -464,6 +464,22 @@ async fn a_16_ambiguous_framing_is_refused() {
         }
     }
     assert!(store.paths().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_plain_object_has_no_range() {
+    for rule in ["ek = \"s3veil-dev-key\"\nplaintext = \"read\"", "mode = \"passthrough\""] {
+        let (store, proxy) = start(&format!("[[policy]]\nbucket = \"*\"\n{rule}\n")).await;
+        store.put("/b/empty", Object { body: Vec::new(), headers: HeaderMap::new() });
+        for range in ["bytes=0-0", "bytes=0-", "bytes=-1", "bytes=70000-"] {
+            assert_eq!(
+                get_range(proxy.address, "/b/empty", range).await.code(),
+                "InvalidRange",
+                "{rule} {range}"
+            );
+        }
+        assert_eq!(get(proxy.address, "/b/empty").await.bytes(), b"");
+    }
 }
 
 #[tokio::test]

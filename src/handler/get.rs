@@ -206,8 +206,9 @@ async fn plain_range(
     let client = async { rooms.backend.send(client).await.map_err(Error::from) };
     let first = async {
         match open::received(met) {
-            // No sealed object has this size.
+            // No sealed object has this size, or none at all.
             Ok((_, total)) if total.layout().is_none() => Ok(()),
+            _ if met.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") => Ok(()),
             _ => {
                 let store = again(rooms, call, met, RangeSpec::FromTo(0, MAGIC_LEN - 1)).await?;
                 let (first, _) =
