@@ -483,6 +483,28 @@ async fn an_empty_plain_object_has_no_range() {
 }
 
 #[tokio::test]
+async fn no_client_is_sent_past_s3veil() {
+    let (store, proxy) = start(SEALED).await;
+    assert_eq!(put(proxy.address, "/b/k", b"x").await.status, 200);
+    for (status, method, path) in [
+        (307, "PUT", "/b/k"),
+        (301, "GET", "/b/k"),
+        (302, "HEAD", "/b/k"),
+        (303, "GET", "/b/k"),
+        (308, "POST", "/b?delete"),
+        (301, "GET", "/b"),
+        (307, "PUT", "/b?tagging"),
+    ] {
+        store.fail_next(Fault::Redirect(status, "http://elsewhere.example/b/k"));
+        let body = b"<Delete><Object><Key>k</Key></Object></Delete>";
+        let reply = send(proxy.address, method, path, &[], body).await;
+        assert_eq!(reply.status, 503, "{status} {method} {path}");
+        assert!(!reply.headers.contains_key("location"), "{status} {method} {path}");
+        assert!(!String::from_utf8_lossy(reply.bytes()).contains("elsewhere"));
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;
     let reply = get(proxy.address, "/b/none").await;

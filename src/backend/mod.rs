@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use serde::Deserialize;
 
@@ -106,6 +106,9 @@ pub enum Error {
     /// The identity's store credentials are not configured.
     #[error("no store credentials named '{0}'")]
     Credentials(String),
+    /// The store points elsewhere.
+    #[error("the store redirects to '{0}'")]
+    Redirect(String),
 }
 
 /// An answer of the store, whatever its status.
@@ -188,14 +191,23 @@ impl Backend {
     /// Sends a request and waits for the head of the answer.
     ///
     /// A request without a body that met a connection which the store had just closed is sent once more; one with a
-    /// body can't be, since its bytes are gone.
+    /// body can't be, since its bytes are gone. A redirect is an error: a client that followed it would leave s3veil
+    /// behind, and send its plaintext to whoever the store names.
     pub async fn send(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let again = request.repeat();
-        match self.attempt(request).await {
+        // The answer to a browser's form may name the page that comes next.
+        let form = request.method == Method::POST;
+        let response = match self.attempt(request).await {
             Err(Error::Unreachable(why)) if again.is_some() && was_closed(&why) => {
                 self.attempt(again.expect("checked by the guard")).await
             }
             result => result,
+        }?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED => Ok(response),
+            StatusCode::SEE_OTHER if form => Ok(response),
+            status if status.is_redirection() => Err(Error::Redirect(elsewhere(response.headers()))),
+            _ => Ok(response),
         }
     }
 
@@ -267,6 +279,12 @@ impl Backend {
             .build()
             .map_err(|why| Error::Address(why.to_string()))
     }
+}
+
+/// Where a redirect points, as far as its headers say: the address, or the bucket's region at AWS.
+fn elsewhere(headers: &HeaderMap) -> String {
+    let named = headers.get(header::LOCATION).or_else(|| headers.get("x-amz-bucket-region"));
+    named.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
 /// The store closed the connection before it answered: with keep-alive that happens when an idle connection is

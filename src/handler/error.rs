@@ -19,6 +19,11 @@ impl From<backend::Error> for Error {
             }
             backend::Error::Sign(why) => Error::new(Code::InvalidArgument, why.to_string()),
             backend::Error::Address(_) => Error::new(Code::InvalidURI, "Couldn't parse the specified URI."),
+            backend::Error::Redirect(_) => Error::new(
+                Code::ServiceUnavailable,
+                "The store redirects this request, and s3veil does not follow: the bucket is in another region or at \
+                 another endpoint than [store] says.",
+            ),
             backend::Error::Credentials(_) => {
                 Error::new(Code::InternalError, "The store credentials of this identity are not configured.")
             }
