@@ -505,6 +505,18 @@ async fn no_client_is_sent_past_s3veil() {
 }
 
 #[tokio::test]
+async fn nothing_is_appended_or_unpacked_by_the_store() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"whole").await;
+    store.take_seen();
+    for header in [("x-amz-write-offset-bytes", "5"), ("x-amz-meta-snowball-auto-extract", "true")] {
+        let reply = send(proxy.address, "PUT", "/b/k", &[header], b"more").await;
+        assert_eq!(reply.code(), "NotImplemented", "{header:?}");
+    }
+    assert!(store.take_seen().is_empty(), "nothing reached the store");
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;
     let reply = get(proxy.address, "/b/none").await;

@@ -25,6 +25,7 @@ pub(super) async fn put_object(
     let payload = call.take_payload();
     let (bucket, key) = call.object()?;
     let sse = requested_sse(call.headers(), write.ek().ek.as_str())?;
+    refuse_store_work(call.headers())?;
     let checked = Checked::new(body, payload, rooms.client_idle)?;
     let length = PlainLen::new(checked.length())
         .filter(|length| length.sealed().get() <= MAX_PUT)
@@ -74,6 +75,21 @@ pub(super) async fn put_object(
     let mut answer = Answer::new(crate::body::empty());
     *answer.headers_mut() = headers;
     Ok(answer)
+}
+
+/// Refuses what the store would have to do with the body. Sealed bytes behind sealed bytes are no sealed object, and would
+/// spoil the one that is there; and no archive can be unpacked that is sealed.
+fn refuse_store_work(headers: &HeaderMap) -> Result<()> {
+    let refuse = |message| Err(Error::new(Code::NotImplemented, message));
+    if headers.contains_key("x-amz-write-offset-bytes") {
+        return refuse(
+            "Appending to an object is not served where objects are sealed. Put the whole object.",
+        );
+    }
+    if headers.contains_key("x-amz-meta-snowball-auto-extract") {
+        return refuse("An archive is not unpacked where objects are sealed. Put each object.");
+    }
+    Ok(())
 }
 
 /// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
