@@ -517,6 +517,23 @@ async fn nothing_is_appended_or_unpacked_by_the_store() {
 }
 
 #[tokio::test]
+async fn a_refused_look_is_said_in_the_stores_words() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    let wanted = [("x-amz-object-attributes", "ETag")];
+    // The HEAD has no words: they are those of the GET that follows.
+    for code in ["AccessDenied", "NoSuchBucket"] {
+        store.fail_next(Fault::Status(404));
+        store.fail_next(Fault::Refuse(code));
+        assert_eq!(send(proxy.address, "GET", "/b/k?attributes", &wanted, &[]).await.code(), code);
+    }
+    store.fail_next(Fault::Status(416));
+    store.fail_next(Fault::Status(403));
+    store.fail_next(Fault::Refuse("AccessDenied"));
+    assert_eq!(get_range(proxy.address, "/b/k", "bytes=0-0").await.code(), "AccessDenied");
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;
     let reply = get(proxy.address, "/b/none").await;
