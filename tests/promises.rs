@@ -534,6 +534,25 @@ async fn a_refused_look_is_said_in_the_stores_words() {
 }
 
 #[tokio::test]
+async fn keys_of_a_listing_are_read_as_the_store_writes_them() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/seen", b"x").await;
+    let object = store.get("/b/seen").unwrap();
+    store.put("/b/.s3veil%2Fstate", object);
+    for (query, shown) in
+        [("", true), ("?encoding-type=", true), ("?encoding-type=url", false), ("?encoding-type=URL", false)]
+    {
+        let reply = get(proxy.address, &format!("/b{query}")).await;
+        let listing = String::from_utf8_lossy(reply.bytes()).into_owned();
+        assert!(listing.contains("<Key>seen</Key>"), "{query}: {listing}");
+        assert_eq!(listing.contains(".s3veil"), shown, "{query}: {listing}");
+    }
+    for query in ["?encoding-type=other", "?encoding-type=url&encoding-type=other"] {
+        assert_eq!(get(proxy.address, &format!("/b{query}")).await.code(), "InvalidArgument", "{query}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;
     let reply = get(proxy.address, "/b/none").await;
