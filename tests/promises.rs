@@ -553,6 +553,22 @@ async fn keys_of_a_listing_are_read_as_the_store_writes_them() {
 }
 
 #[tokio::test]
+async fn a_content_coding_goes_with_the_framing_and_without_it() {
+    let (store, proxy) = start(SEALED).await;
+    for (own, sent) in [("", ""), ("gzip", "aws-chunked,gzip")] {
+        let headers: &[_] = if own.is_empty() { &[] } else { &[("content-encoding", own)] };
+        assert_eq!(send(proxy.address, "PUT", "/b/k", headers, b"x").await.status, 200);
+        let seen = store.take_seen().remove(0).headers;
+        assert_eq!(seen.get("content-encoding").map_or("", |value| value.to_str().unwrap()), sent);
+        // This store keeps the framing's name, as some do.
+        for method in ["GET", "HEAD"] {
+            assert_eq!(send(proxy.address, method, "/b/k", &[], &[]).await.header("content-encoding"), own);
+        }
+        store.take_seen();
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_is_the_clients() {
     let (store, proxy) = start(SEALED).await;
     let reply = get(proxy.address, "/b/none").await;

@@ -13,6 +13,7 @@ use crate::aws::sign::BodyHash;
 use crate::body::{ByteBody, Checked, SealedBody};
 use crate::policy::Forward;
 use crate::s3::checksum::{Algorithm, Hasher};
+use crate::s3::headers::add_aws_chunked;
 
 /// A body for the store.
 #[derive(Debug)]
@@ -103,6 +104,8 @@ impl StoreBody {
                     HeaderValue::from_str(algorithm.header().as_str()).expect("a name"),
                 );
                 headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
+                // Not without need: SeaweedFS keeps it, where Garage wants it beside any other coding.
+                add_aws_chunked(headers);
                 let body = Framed::boxed(body, length, Hasher::new(algorithm));
                 Payload {
                     body: Watched::boxed(body, progress),
