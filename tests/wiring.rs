@@ -66,6 +66,10 @@ async fn https_to_the_store_with_a_ca_of_ones_own() {
     assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"hello");
     let seen = store.take_seen();
     assert_eq!(seen[0].headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD", "TLS covers the body");
+    // But AWS asks for a checksum where an object is locked.
+    let lock = [("x-amz-object-lock-legal-hold", "ON")];
+    assert_eq!(send(proxy.address, "PUT", "/b/k", &lock, b"hello").await.status, 200);
+    assert_eq!(store.take_seen()[0].headers["x-amz-trailer"], "x-amz-checksum-crc32c");
     assert!(names.lock().unwrap().iter().all(|name| name == "localhost"));
 }
 

@@ -90,7 +90,7 @@ impl StoreBody {
                 let algorithm = match framing {
                     // Kept even where TLS covers the body.
                     Framing::Client(algorithm) => algorithm,
-                    Framing::Auto if mode != PayloadMode::Unsigned => Algorithm::Crc32c,
+                    Framing::Auto if mode != PayloadMode::Unsigned || locks(headers) => Algorithm::Crc32c,
                     Framing::Auto | Framing::Never => {
                         return Payload {
                             body: Watched::boxed(body, progress),
@@ -115,6 +115,11 @@ impl StoreBody {
             }
         }
     }
+}
+
+/// AWS takes an object under a lock with a checksum only, even over TLS.
+fn locks(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
 }
 
 fn document(bytes: Bytes, mode: PayloadMode, progress: Arc<Progress>) -> Payload {
