@@ -1,6 +1,7 @@
 //! The store behind s3veil: a request in, its answer out.
 
 mod body;
+mod check;
 mod expect;
 mod framing;
 mod request;
