@@ -7,14 +7,14 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use proptest::prelude::{Strategy, proptest};
 use s3veil::aws::sign::BodyHash;
 use s3veil::kms::EkName;
 use support::client::{self, AnyBody, exchange, full, get, get_range, put, send, signed};
-use support::memory::{Fault, MemoryStore};
+use support::memory::{Fault, MemoryStore, Object};
 use support::proxy::{Proxy, SEALED};
 
 const ENVELOPE: &str = "x-amz-meta-s3veil";
@@ -464,6 +464,108 @@ async fn a_16_ambiguous_framing_is_refused() {
         }
     }
     assert!(store.paths().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_plain_object_has_no_range() {
+    for rule in ["ek = \"s3veil-dev-key\"\nplaintext = \"read\"", "mode = \"passthrough\""] {
+        let (store, proxy) = start(&format!("[[policy]]\nbucket = \"*\"\n{rule}\n")).await;
+        store.put("/b/empty", Object { body: Vec::new(), headers: HeaderMap::new() });
+        for range in ["bytes=0-0", "bytes=0-", "bytes=-1", "bytes=70000-"] {
+            assert_eq!(
+                get_range(proxy.address, "/b/empty", range).await.code(),
+                "InvalidRange",
+                "{rule} {range}"
+            );
+        }
+        assert_eq!(get(proxy.address, "/b/empty").await.bytes(), b"");
+    }
+}
+
+#[tokio::test]
+async fn no_client_is_sent_past_s3veil() {
+    let (store, proxy) = start(SEALED).await;
+    assert_eq!(put(proxy.address, "/b/k", b"x").await.status, 200);
+    for (status, method, path) in [
+        (307, "PUT", "/b/k"),
+        (301, "GET", "/b/k"),
+        (302, "HEAD", "/b/k"),
+        (303, "GET", "/b/k"),
+        (308, "POST", "/b?delete"),
+        (301, "GET", "/b"),
+        (307, "PUT", "/b?tagging"),
+    ] {
+        store.fail_next(Fault::Redirect(status, "http://elsewhere.example/b/k"));
+        let body = b"<Delete><Object><Key>k</Key></Object></Delete>";
+        let reply = send(proxy.address, method, path, &[], body).await;
+        assert_eq!(reply.status, 500, "{status} {method} {path}");
+        assert!(!reply.headers.contains_key("location"), "{status} {method} {path}");
+        assert!(!String::from_utf8_lossy(reply.bytes()).contains("elsewhere"));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_appended_or_unpacked_by_the_store() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"whole").await;
+    store.take_seen();
+    for header in [("x-amz-write-offset-bytes", "5"), ("x-amz-meta-snowball-auto-extract", "true")] {
+        let reply = send(proxy.address, "PUT", "/b/k", &[header], b"more").await;
+        assert_eq!(reply.code(), "NotImplemented", "{header:?}");
+    }
+    assert!(store.take_seen().is_empty(), "nothing reached the store");
+}
+
+#[tokio::test]
+async fn a_refused_look_is_said_in_the_stores_words() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"x").await;
+    let wanted = [("x-amz-object-attributes", "ETag")];
+    // The HEAD has no words: they are those of the GET that follows.
+    for code in ["AccessDenied", "NoSuchBucket"] {
+        store.fail_next(Fault::Status(404));
+        store.fail_next(Fault::Refuse(code));
+        assert_eq!(send(proxy.address, "GET", "/b/k?attributes", &wanted, &[]).await.code(), code);
+    }
+    store.fail_next(Fault::Status(416));
+    store.fail_next(Fault::Status(403));
+    store.fail_next(Fault::Refuse("AccessDenied"));
+    assert_eq!(get_range(proxy.address, "/b/k", "bytes=0-0").await.code(), "AccessDenied");
+}
+
+#[tokio::test]
+async fn keys_of_a_listing_are_read_as_the_store_writes_them() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/seen", b"x").await;
+    let object = store.get("/b/seen").unwrap();
+    store.put("/b/.s3veil%2Fstate", object);
+    for (query, shown) in
+        [("", true), ("?encoding-type=", true), ("?encoding-type=url", false), ("?encoding-type=URL", false)]
+    {
+        let reply = get(proxy.address, &format!("/b{query}")).await;
+        let listing = String::from_utf8_lossy(reply.bytes()).into_owned();
+        assert!(listing.contains("<Key>seen</Key>"), "{query}: {listing}");
+        assert_eq!(listing.contains(".s3veil"), shown, "{query}: {listing}");
+    }
+    for query in ["?encoding-type=other", "?encoding-type=url&encoding-type=other"] {
+        assert_eq!(get(proxy.address, &format!("/b{query}")).await.code(), "InvalidArgument", "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_content_coding_goes_with_the_framing_and_without_it() {
+    let (store, proxy) = start(SEALED).await;
+    for (own, sent) in [("", ""), ("gzip", "aws-chunked,gzip")] {
+        let headers: &[_] = if own.is_empty() { &[] } else { &[("content-encoding", own)] };
+        assert_eq!(send(proxy.address, "PUT", "/b/k", headers, b"x").await.status, 200);
+        let seen = store.take_seen().remove(0).headers;
+        assert_eq!(seen.get("content-encoding").map_or("", |value| value.to_str().unwrap()), sent);
+        // This store keeps the framing's name, as some do.
+        for method in ["GET", "HEAD"] {
+            assert_eq!(send(proxy.address, method, "/b/k", &[], &[]).await.header("content-encoding"), own);
+        }
+        store.take_seen();
+    }
 }
 
 #[tokio::test]

@@ -79,8 +79,21 @@ async fn again(rooms: &Rooms, call: &Call, met: &HeaderMap, range: RangeSpec) ->
     if store.status() == StatusCode::PARTIAL_CONTENT || store.status() == StatusCode::OK {
         return Ok(store);
     }
+    Err(replaced())
+}
+
+fn replaced() -> Error {
     let why = "The object was replaced while it was read. Please try again.";
-    Err(Error::new(Code::ServiceUnavailable, why).retry_after(1))
+    Error::new(Code::ServiceUnavailable, why).retry_after(1)
+}
+
+/// The store's error where a HEAD failed: the answer to that has no document, so a GET of one byte asks for it.
+pub(super) async fn refusal(rooms: &Rooms, call: &Call) -> Result<Answer> {
+    let store = rooms.backend.send(request(call, Method::GET, Some(RangeSpec::FromTo(0, 0)))).await?;
+    match store.status().is_success() {
+        true => Err(replaced()),
+        false => Ok(forward::answer(store)),
+    }
 }
 
 async fn sealed_object(
@@ -164,15 +177,13 @@ pub(super) async fn trailer_sum(
 async fn past_the_end(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Result<Answer> {
     let store = rooms.backend.send(request(call, Method::HEAD, None)).await?;
     if !store.status().is_success() {
-        return Ok(head::answer(store));
+        return refusal(rooms, call).await;
     }
     let (parts, _) = store.into_parts();
     if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
         wish.resolve(sealed.length)?;
         // It fits now, so it was another object before.
-        return Err(
-            Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.").retry_after(1)
-        );
+        return Err(replaced());
     }
     plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
 }
@@ -210,8 +221,9 @@ async fn plain_range(
     let client = async { rooms.backend.send(client).await.map_err(Error::from) };
     let first = async {
         match open::received(met) {
-            // No sealed object has this size.
+            // No sealed object has this size, or none at all.
             Ok((_, total)) if total.layout().is_none() => Ok(()),
+            _ if met.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") => Ok(()),
             _ => {
                 let store = again(rooms, call, met, RangeSpec::FromTo(0, MAGIC_LEN - 1)).await?;
                 let (first, _) =
