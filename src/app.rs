@@ -7,6 +7,7 @@ use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::handler::{Manifests, Rooms, Sizes};
+use crate::kms;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Table};
 
@@ -68,11 +69,15 @@ impl App {
         let mut wrong = Vec::new();
         for ek in self.policy.eks() {
             if let Err(why) = self.rooms.keys.probe(&ek.kms, &ek.ek).await {
-                wrong.push(format!(
-                    "policy: ek = '{}' of kms '{}' can't be used: {why}",
-                    ek.ek.as_str(),
-                    ek.kms
-                ));
+                let (name, kms) = (ek.ek.as_str(), &ek.kms);
+                let remedy = match why {
+                    kms::Error::NoSuchKey(_) => {
+                        format!(". Create it: `s3veil key --kms {kms} create {name}`")
+                    }
+                    kms::Error::Disabled(_) => format!(". Enable it: `s3veil key --kms {kms} enable {name}`"),
+                    _ => String::new(),
+                };
+                wrong.push(format!("policy: ek = '{name}' of kms '{kms}' can't be used: {why}{remedy}"));
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }

@@ -69,6 +69,7 @@ impl Config {
 
     fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
         let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
+        config.log.filter().map_err(|why| format!("{}: {why}", file.display()))?;
         if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
             return Err(format!(
                 "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
@@ -154,7 +155,7 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
             format!("{place}: {key}the value (not shown) is not {expected}. Correct it")
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-            format!("{place}: {key}{found} is not {expected}. Correct it")
+            format!("{place}: {key}{found} is not {}. Correct it", in_words(&expected.to_string()))
         }
         Kind::Message(_) if secret => {
             format!(
@@ -163,8 +164,21 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
         }
         kind => {
             let value = value.map(|value| format!("'{value}': ")).unwrap_or_default();
-            format!("{place}: {key}{value}{kind}. Correct it")
+            let kind = kind.to_string();
+            let example =
+                if kind.contains("socket address") { ": write an IP address and a port" } else { "" };
+            format!("{place}: {key}{value}{}{example}. Correct it", kind.trim_end())
         }
+    }
+}
+
+/// What was expected, without the names of Rust's types.
+fn in_words(expected: &str) -> String {
+    match expected {
+        "u32" | "u64" => "a whole number, 0 or more".to_owned(),
+        "socket address" => "an IP address and a port in quotes, \"127.0.0.1:8333\"".to_owned(),
+        name if name.starts_with("enum ") => "one of its words; see the commented proxy.toml".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -213,6 +227,11 @@ mod tests {
             ("[store]", "[store]\naddressing = 'sideways'", &["store.addressing: 'sideways'", "path"]),
             ("secret_key = \"very-secret\" }", "secret_key = 12345 }", &["secret_key", "not shown"]),
             ("[auth]", "listen2 = 1\n[auth]", &["listen2"]),
+            ("[store]", "listen = 'localhost:1'\n[store]", &["localhost:1", "IP address"]),
+            ("[store]", "listen = 8333\n[store]", &["8333", "in quotes"]),
+            ("ek = \"main\"", "ek = 'main'\nplaintext = true", &["plaintext: bool true", "one of its words"]),
+            ("[auth]", "[cache]\nttl_secs = -1\n[auth]", &["cache.ttl_secs: ", "-1", "a whole number"]),
+            ("[auth]", "[log]\nlevel = 'loud'\n[auth]", &["log.level: 'loud'", "Write error"]),
         ] {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains("proxy.toml: "), "{error}");

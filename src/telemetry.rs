@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
 /// What is logged.
@@ -34,15 +35,26 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// What is logged, as the log wants it. A word that is no level is taken for a mistake, and not for a module's name,
+    /// which would log next to nothing.
+    ///
+    /// Errors: a message that names the key, its value and the remedy.
+    pub fn filter(&self) -> Result<EnvFilter, String> {
+        let word = |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+        let wrong =
+            || format!("log.level: '{}' is no filter. Write error, warn, info, debug or off", self.level);
+        if !self.level.split(',').all(word) {
+            return Err(wrong());
+        }
+        EnvFilter::try_new(&self.level).map_err(|_| wrong())
+    }
+
     /// Starts the log, on standard error.
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn start(&self) -> Result<(), String> {
-        let filter = EnvFilter::try_new(&self.level).map_err(|_| {
-            format!("log.level: '{}' is no filter. Write error, warn, info or debug", self.level)
-        })?;
         let log = fmt()
-            .with_env_filter(filter)
+            .with_env_filter(self.filter()?)
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         let started = match self.format {

@@ -58,21 +58,21 @@ every! {
     // Without s3cmd: the embedded store's listings have no ETags, and s3cmd can't do without.
     dev DEV {
         basics: boto3 awscli rclone minio_py s5cmd mc;
-        depth: pages checksums overrides multipart transfers copies strangers;
+        depth: pages checksums overrides codings multipart transfers copies strangers;
     }
     minio MINIO {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions conditional_writes checksums trailers overrides attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
+        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
             object_lock tags acl storage_class;
     }
     // No versions, tags, ACLs; a PUT is done whatever its conditions.
     garage GARAGE {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions checksums trailers overrides attributes mixed multipart multipart_checksums transfers copies plain_copies strangers;
+        depth: keys pages conditions checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers;
     }
     seaweedfs SEAWEEDFS {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions conditional_writes checksums trailers overrides attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
+        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
             object_lock tags acl storage_class;
     }
 }

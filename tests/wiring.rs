@@ -10,7 +10,7 @@ use http::Request;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use s3veil::aws::sign::BodyHash;
 use support::client::{exchange, full, get, put, send, signed};
-use support::memory::MemoryStore;
+use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -66,6 +66,10 @@ async fn https_to_the_store_with_a_ca_of_ones_own() {
     assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"hello");
     let seen = store.take_seen();
     assert_eq!(seen[0].headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD", "TLS covers the body");
+    // But AWS asks for a checksum where an object is locked.
+    let lock = [("x-amz-object-lock-legal-hold", "ON")];
+    assert_eq!(send(proxy.address, "PUT", "/b/k", &lock, b"hello").await.status, 200);
+    assert_eq!(store.take_seen()[0].headers["x-amz-trailer"], "x-amz-checksum-crc32c");
     assert!(names.lock().unwrap().iter().all(|name| name == "localhost"));
 }
 
@@ -177,6 +181,39 @@ async fn passthrough_and_deny() {
 }
 
 #[tokio::test]
+async fn config_check_asks_the_store() {
+    let store = MemoryStore::start().await;
+    let more = "access_key = \"other\", secret_key = \"other-secret\"";
+    let more = format!("credentials.other = {{ {more} }}");
+    let proxy = Proxy::start_with(&store.endpoint, &more, SEALED).await;
+    let backend = &proxy.app.rooms.backend;
+    assert_eq!(backend.check().await, Ok(Vec::new()));
+    assert_eq!(store.take_seen().len(), 2, "with each of the credentials");
+
+    store.fail_next(Fault::Refuse("AccessDenied"));
+    let notes = backend.check().await.unwrap();
+    assert!(
+        notes.len() == 1 && notes[0].contains("'default': the store answers 403 AccessDenied"),
+        "{notes:?}"
+    );
+    for (code, words) in [
+        ("InvalidAccessKeyId", "store.credentials.default: the store answers 403 InvalidAccessKeyId"),
+        ("SignatureDoesNotMatch", "Correct access_key and secret_key"),
+        ("AuthorizationHeaderMalformed", "store.region: 'us-east-1'"),
+        ("RequestTimeTooSkewed", "clock"),
+    ] {
+        store.fail_next(Fault::Refuse(code));
+        let why = backend.check().await.unwrap_err();
+        assert!(why.contains(words) && !why.contains("store-secret"), "{why}");
+    }
+    store.fail_next(Fault::Status(503));
+    assert!(backend.check().await.unwrap_err().contains("store.endpoint: 'http://127.0.0.1"));
+    let away = Proxy::start("http://127.0.0.1:1", SEALED).await;
+    let why = away.app.rooms.backend.check().await.unwrap_err();
+    assert!(why.contains("store.endpoint: 'http://127.0.0.1:1'") && why.contains("Start the store"), "{why}");
+}
+
+#[tokio::test]
 async fn the_admin_listener_changes_nothing_without_its_token() {
     let store = MemoryStore::start().await;
     let with = |token: &str| format!("{SEALED}[admin]\nlisten = \"127.0.0.1:0\"\n{token}");
@@ -234,9 +271,10 @@ async fn the_environment_wins_over_the_file_and_names_it() {
             .unwrap();
         String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
     };
-    assert!(check(&[]).contains("in front of http://127.0.0.1:1."), "{}", check(&[]));
+    // Nothing listens there, which is said.
+    assert!(check(&[]).contains("store.endpoint: 'http://127.0.0.1:1'"), "{}", check(&[]));
     let moved = check(&[("S3VEIL_STORE__ENDPOINT", "http://127.0.0.1:2")]);
-    assert!(moved.contains("in front of http://127.0.0.1:2."), "{moved}");
+    assert!(moved.contains("store.endpoint: 'http://127.0.0.1:2'"), "{moved}");
     let unknown = check(&[("S3VEIL_STOR__ENDPOINT", "x")]);
     assert!(unknown.contains("S3VEIL_STOR") && unknown.contains("no such key"), "{unknown}");
 }

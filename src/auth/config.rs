@@ -73,7 +73,7 @@ pub enum ConfigError {
     #[error("auth.domains has {0:?}, which is not a host name: write it without scheme, port and slash")]
     Domain(String),
     /// A secret can't be had.
-    #[error("the {what} of identity {name:?} is not there")]
+    #[error("auth.identities: the {what} of {name:?}: {source}")]
     Secret {
         /// The identity.
         name: String,
@@ -175,7 +175,7 @@ mod tests {
             (&format!("{ALICE}{}", ALICE.replace("alice", "bob")), "share the access_key \"AK\""),
             (&format!("region = ''\n{ALICE}"), "auth.region is empty"),
             (&format!("domains = ['http://x']\n{ALICE}"), "not a host name"),
-            (&missing_file, "secret_key of identity \"alice\""),
+            (&missing_file, "secret_key of \"alice\": cannot read the secret file /no/such/file"),
         ];
         for (toml, words) in cases {
             let error = build(toml).expect_err(words).to_string();

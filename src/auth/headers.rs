@@ -2,12 +2,12 @@
 //! those that belong to the signature and to the connection.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::s3::headers::ENVELOPE;
+use crate::s3::headers::{ENVELOPE, strip_aws_chunked};
 use crate::s3::{Code, Error, Query, Result};
 
 use super::presigned::is_parameter;
@@ -68,6 +68,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     for name in spent.chain(["keep-alive", "proxy-connection"].map(HeaderName::from_static)).chain(named) {
         headers.remove(name);
     }
+    // The body is handed on decoded, so the coding goes; others stay, they are the object's.
     strip_aws_chunked(headers);
 }
 
@@ -86,32 +87,6 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
             !name.as_str().starts_with("x-amz-") && !name.as_str().starts_with("content-")
         })
         .collect()
-}
-
-/// True if the content coding is aws-chunked, among others or alone.
-pub(super) fn is_aws_chunked(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().flat_map(codings).any(aws_chunked)
-}
-
-/// The body is handed on decoded, so the coding goes; others stay, they are the object's.
-fn strip_aws_chunked(headers: &mut HeaderMap) {
-    if !is_aws_chunked(headers) {
-        return;
-    }
-    let values = headers.get_all(CONTENT_ENCODING).iter();
-    let rest: Vec<&[u8]> = values.flat_map(codings).filter(|c| !aws_chunked(c) && !c.is_empty()).collect();
-    match HeaderValue::from_bytes(&rest.join(&b',')) {
-        Ok(value) if !value.is_empty() => drop(headers.insert(CONTENT_ENCODING, value)),
-        _ => drop(headers.remove(CONTENT_ENCODING)),
-    }
-}
-
-fn codings(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii)
-}
-
-fn aws_chunked(coding: impl AsRef<[u8]>) -> bool {
-    coding.as_ref().eq_ignore_ascii_case(b"aws-chunked")
 }
 
 #[cfg(test)]

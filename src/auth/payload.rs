@@ -10,10 +10,10 @@ use http::{HeaderMap, Method};
 use crate::body::chunk_signature::ChunkSigner;
 use crate::body::chunked::{Chunked, Signatures};
 use crate::s3::checksum::{Algorithm, Checksum};
+use crate::s3::headers::is_aws_chunked;
 use crate::s3::{Code, Error, Query, Result};
 
 use super::content_sha256::ContentSha256;
-use super::headers::is_aws_chunked;
 use super::request::single;
 
 /// How the body must be read, and what it must prove.

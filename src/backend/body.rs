@@ -13,6 +13,7 @@ use crate::aws::sign::BodyHash;
 use crate::body::{ByteBody, Checked, SealedBody};
 use crate::policy::Forward;
 use crate::s3::checksum::{Algorithm, Hasher};
+use crate::s3::headers::add_aws_chunked;
 use crate::seal::Block;
 
 /// A body for the store.
@@ -106,7 +107,7 @@ impl StoreBody {
                 let algorithm = match framing {
                     // Kept even where TLS covers the body.
                     Framing::Client(algorithm) => algorithm,
-                    Framing::Auto if mode != PayloadMode::Unsigned => Algorithm::Crc32c,
+                    Framing::Auto if mode != PayloadMode::Unsigned || locks(headers) => Algorithm::Crc32c,
                     Framing::Auto | Framing::Never => {
                         return Payload {
                             body: Watched::boxed(body, progress),
@@ -120,6 +121,8 @@ impl StoreBody {
                     HeaderValue::from_str(algorithm.header().as_str()).expect("a name"),
                 );
                 headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
+                // Not without need: SeaweedFS keeps it, where Garage wants it beside any other coding.
+                add_aws_chunked(headers);
                 let body = Framed::boxed(body, length, Hasher::new(algorithm));
                 Payload {
                     body: Watched::boxed(body, progress),
@@ -129,6 +132,11 @@ impl StoreBody {
             }
         }
     }
+}
+
+/// AWS takes an object under a lock with a checksum only, even over TLS.
+fn locks(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
 }
 
 fn document(bytes: Bytes, mode: PayloadMode, progress: Arc<Progress>) -> Payload {

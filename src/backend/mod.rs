@@ -1,6 +1,7 @@
 //! The store behind s3veil: a request in, its answer out.
 
 mod body;
+mod check;
 mod expect;
 mod framing;
 mod request;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use serde::Deserialize;
 
@@ -102,8 +103,8 @@ pub enum Error {
     #[error("the store is not reachable")]
     Unreachable(#[source] crate::body::BoxError),
     /// It sends the client elsewhere, or speaks another protocol.
-    #[error("the store answered with status {0}, which leads past s3veil")]
-    Elsewhere(StatusCode),
+    #[error("the store answered with status {0}, which leads past s3veil, to '{1}'")]
+    Elsewhere(StatusCode, String),
     /// No progress for the configured time.
     #[error("the store did not answer in time")]
     Timeout,
@@ -205,7 +206,8 @@ impl Backend {
     /// Sends a request and waits for the head of the answer.
     ///
     /// A request without a body that met a connection which the store had just closed is sent once more; one with a
-    /// body can't be, since its bytes are gone.
+    /// body can't be, since its bytes are gone. A redirect is an error: a client that followed it would leave s3veil
+    /// behind, and send its plaintext to whoever the store names.
     pub async fn send(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let again = request.repeat();
         match self.attempt(request).await {
@@ -223,7 +225,7 @@ impl Backend {
         tokio::select! {
             response = self.client.request(request) => match response {
                 Ok(response) if leads_elsewhere(&method, response.status()) => {
-                    Err(Error::Elsewhere(response.status()))
+                    Err(Error::Elsewhere(response.status(), elsewhere(response.headers())))
                 }
                 Ok(response) => Ok(response.map(|body| IdleBody::boxed(body, self.idle))),
                 Err(why) => Err(Error::Unreachable(why.into())),
@@ -303,6 +305,12 @@ fn leads_elsewhere(method: &Method, status: StatusCode) -> bool {
         StatusCode::SEE_OTHER => *method != Method::POST,
         _ => status.is_informational() || status.is_redirection(),
     }
+}
+
+/// Where a redirect points, as far as its headers say: the address, or the bucket's region at AWS.
+fn elsewhere(headers: &HeaderMap) -> String {
+    let named = headers.get(header::LOCATION).or_else(|| headers.get("x-amz-bucket-region"));
+    named.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
 /// The store closed the connection before it answered: with keep-alive that happens when an idle connection is

@@ -6,7 +6,8 @@ use crate::config::Config;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Say what is wrong with the configuration: file, key, value and remedy. Seals and opens a probe with every EK.
+    /// Say what is wrong with the configuration: file, key, value and remedy. Seals and opens a probe with every EK, and asks
+    /// the store for its buckets with each of its credentials.
     Check {
         #[command(flatten)]
         file: ConfigFile,
@@ -21,9 +22,13 @@ impl ConfigCommand {
         let (listen, endpoint) = (config.listen, config.store.endpoint.clone());
         let app = App::build(config).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         app.probe().await.map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
+        let notes = app.rooms.backend.check().await.map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         println!("{name}: good. Listens on {listen}, in front of {endpoint}.");
         for ek in app.policy.eks() {
             println!("EK '{}' of kms '{}': sealed and opened a probe.", ek.ek.as_str(), ek.kms);
+        }
+        for note in notes {
+            println!("{note}");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::multipart::of_manifest;
-use super::{Answer, Rooms, get, head, open};
+use super::{Answer, Rooms, get, open};
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::{self, sum_of};
 use crate::operation::Call;
@@ -18,13 +18,8 @@ use crate::seal::Manifest;
 pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wanted = wanted(call.headers())?;
     let store = rooms.backend.send(get::request(call, Method::HEAD, super::wish::Wish::Whole)).await?;
-    match store.status() {
-        status if status.is_success() => {}
-        // The answer to a HEAD has no document to pass on.
-        StatusCode::NOT_FOUND => {
-            return Err(Error::new(Code::NoSuchKey, "The specified key does not exist."));
-        }
-        _ => return Ok(head::answer(store)),
+    if !store.status().is_success() {
+        return get::refusal(rooms, call).await;
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
         read.plain()?;

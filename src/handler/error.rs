@@ -17,7 +17,7 @@ impl From<backend::Error> for Error {
                 Error::new(Code::ServiceUnavailable, "The store did not answer in time. Please try again.")
                     .retry_after(RETRY_AFTER)
             }
-            backend::Error::Elsewhere(_) => Error::new(
+            backend::Error::Elsewhere(..) => Error::new(
                 Code::StoreRedirects,
                 "The store redirects to another address. Correct the store's endpoint or region in s3veil.",
             ),

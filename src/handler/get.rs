@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::composite::get_composite;
 use super::open::{self, Sealed};
-use super::target::Target;
+use super::target::{Target, replaced};
 use super::wish::Wish;
 use super::{Answer, Rooms, forward, head};
 use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
@@ -16,6 +16,7 @@ use crate::operation::Call;
 use crate::policy::{Forward, Read};
 use crate::response;
 use crate::s3::checksum::Checksum;
+use crate::s3::range::RangeSpec;
 use crate::s3::{Code, Error, Result};
 use crate::seal::{self, MAGIC_LEN, PlainRange, SealedRange, is_magic};
 
@@ -83,6 +84,16 @@ pub(super) fn request(call: &Call, method: Method, wish: Wish) -> StoreRequest {
         query.push("partNumber", number.to_string());
     }
     StoreRequest::new(method, call.bucket(), call.key(), headers, call.who()).query(query)
+}
+
+/// The store's error where a HEAD failed: the answer to that has no document, so a GET of one byte asks for it.
+pub(super) async fn refusal(rooms: &Rooms, call: &Call) -> Result<Answer> {
+    let one = Wish::Range(RangeSpec::FromTo(0, 0));
+    let store = rooms.backend.send(request(call, Method::GET, one)).await?;
+    match store.status().is_success() {
+        true => Err(replaced()),
+        false => Ok(forward::answer(store)),
+    }
 }
 
 async fn sealed_object(
@@ -157,15 +168,14 @@ pub(super) async fn trailer_sum(
 async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Result<Answer> {
     let store = rooms.backend.send(request(call, Method::HEAD, Wish::Whole)).await?;
     if !store.status().is_success() {
-        return Ok(head::answer(store));
+        return refusal(rooms, call).await;
     }
     let (parts, _) = store.into_parts();
     if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
         let Some(known) = sealed.composite.clone() else {
             wish.resolve(sealed.length)?;
             // It fits now, so it was another object before.
-            return Err(Error::new(Code::ServiceUnavailable, "The object was replaced while it was read.")
-                .retry_after(1));
+            return Err(replaced());
         };
         let range = wish.resolve_parts(&known.manifest)?;
         let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
@@ -209,8 +219,9 @@ async fn plain_range(
     let client = async { rooms.backend.send(client).await.map_err(Error::from) };
     let first = async {
         match open::received(met) {
-            // No sealed object has this size.
+            // No sealed object has this size, or none at all.
             Ok((_, total)) if total.layout().is_none() => Ok(()),
+            _ if met.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") => Ok(()),
             _ => {
                 let head = SealedRange::new(0, MAGIC_LEN).expect("the magic has bytes");
                 let store = Target::of(call)?.again(rooms, met, head).await?;

@@ -20,7 +20,7 @@ use crate::operation::Call;
 use crate::policy::{Listed, View};
 use crate::response;
 use crate::s3::rewrite::{Encoding, Entry, Kind, Segment, Splitter};
-use crate::s3::{Bucket, Key, Result, headers};
+use crate::s3::{Bucket, Code, Error, Key, Result, headers};
 use crate::seal::{Envelope, Layout, SealedLen};
 
 /// How many entries of one listing are looked at side by side.
@@ -60,6 +60,7 @@ impl Sizes {
 }
 
 pub(super) async fn list(rooms: &std::sync::Arc<Rooms>, call: &Call, view: View) -> Result<Answer> {
+    let encoding = encoding(call)?;
     let request = StoreRequest::new(
         Method::GET,
         call.bucket(),
@@ -75,10 +76,6 @@ pub(super) async fn list(rooms: &std::sync::Arc<Rooms>, call: &Call, view: View)
     let (parts, body) = store.into_parts();
     let mut headers = response::forwarded(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
-    let encoding = match call.query().get("encoding-type") {
-        Some("url") => Encoding::Url,
-        _ => Encoding::None,
-    };
     let look = Look {
         rooms: rooms.clone(),
         view,
@@ -88,6 +85,22 @@ pub(super) async fn list(rooms: &std::sync::Arc<Rooms>, call: &Call, view: View)
     let mut answer = Answer::new(rewritten(body, encoding, look));
     *answer.headers_mut() = headers;
     Ok(answer)
+}
+
+/// How the keys of the listing will be written. In one reading only: a key that is read in another way than the store
+/// wrote it would be judged by the wrong rule.
+///
+/// Errors: InvalidArgument for a method that S3 does not have.
+fn encoding(call: &Call) -> Result<Encoding> {
+    match call.query().only("encoding-type")? {
+        None | Some("") => Ok(Encoding::None),
+        // Some stores take it in capitals too.
+        Some(method) if method.eq_ignore_ascii_case("url") => Ok(Encoding::Url),
+        Some(_) => Err(Error::new(
+            Code::InvalidArgument,
+            "Invalid Encoding Method specified in Request. The only one is url.",
+        )),
+    }
 }
 
 /// The listing with its entries seen to, in order.

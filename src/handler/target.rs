@@ -12,6 +12,12 @@ use crate::s3::range::RangeSpec;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{self, SealedRange};
 
+/// What a read gets that met two objects.
+pub(super) fn replaced() -> Error {
+    let why = "The object was replaced while it was read. Please try again.";
+    Error::new(Code::ServiceUnavailable, why).retry_after(1)
+}
+
 /// An object, or a version of it, and who asks for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
@@ -51,8 +57,7 @@ impl<'a> Target<'a> {
         if store.status() == StatusCode::PARTIAL_CONTENT || store.status() == StatusCode::OK {
             return Ok(store);
         }
-        let why = "The object was replaced while it was read. Please try again.";
-        Err(Error::new(Code::ServiceUnavailable, why).retry_after(1))
+        Err(replaced())
     }
 
     /// The bytes of a short range of the very object that was met.

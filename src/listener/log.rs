@@ -54,11 +54,13 @@ impl Log {
     pub(super) fn end(self, result: Result<Answer>, head: bool) -> Answer {
         let mut answer = match result {
             Ok(answer) => {
-                self.access(answer.status(), None);
+                // The id that the client sees, and the store's log has.
+                let store_id = answer.headers().get("x-amz-request-id").and_then(|id| id.to_str().ok());
+                self.access(answer.status(), store_id, None);
                 answer
             }
             Err(error) => {
-                self.access(error.code().status(), Some(&error));
+                self.access(error.code().status(), None, Some(&error));
                 self.error(&error, head)
             }
         };
@@ -84,7 +86,7 @@ impl Log {
         answer
     }
 
-    fn access(&self, status: StatusCode, error: Option<&Error>) {
+    fn access(&self, status: StatusCode, store_id: Option<&str>, error: Option<&Error>) {
         let took = self.start.elapsed();
         self.metrics.end(self.operation, status, error.map(Error::blame), took);
         let micros = took.as_micros() as u64;
@@ -92,7 +94,7 @@ impl Log {
         let (id, method, path, operation, status) =
             (&self.id, &self.method, &self.path, self.operation, status.as_u16());
         let Some(error) = error else {
-            tracing::info!(target: "access", id, %method, path, operation, identity, status, micros);
+            tracing::info!(target: "access", id, store_id, %method, path, operation, identity, status, micros);
             return;
         };
         let why = chain(error);

@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::checksum::{Algorithm, Checksum};
-use crate::s3::headers::ENVELOPE;
+use crate::s3::headers::{ENVELOPE, strip_aws_chunked};
 use crate::seal::Sse;
 
 /// Headers of one connection, or of s3veil's own making.
@@ -19,7 +19,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     ENVELOPE,
 ];
 
-/// The store's headers, as they go on to the client: all but those of the connection and the envelope.
+/// The store's headers, as they go on to the client: all but those of the connection, the envelope, and the framing that
+/// some stores keep for a content coding.
 pub fn forwarded(store: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(store.len());
     for (name, value) in store {
@@ -27,6 +28,7 @@ pub fn forwarded(store: &HeaderMap) -> HeaderMap {
             headers.append(name.clone(), value.clone());
         }
     }
+    strip_aws_chunked(&mut headers);
     headers
 }
 

@@ -184,7 +184,7 @@ pub fn object_attributes(attributes: &ObjectAttributes<'_>) -> String {
     }
     if let Some(page) = &attributes.parts {
         xml.push_str("<ObjectParts>");
-        push(&mut xml, "TotalPartsCount", &page.total.to_string());
+        push(&mut xml, "PartsCount", &page.total.to_string());
         push(&mut xml, "PartNumberMarker", &page.marker.to_string());
         let next = page.parts.last().map_or(page.marker, |part| part.0);
         push(&mut xml, "NextPartNumberMarker", &next.to_string());

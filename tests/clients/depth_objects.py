@@ -201,6 +201,17 @@ def overrides(client, bucket):
         assert got.read() == BODY
 
 
+def codings(client, bucket):
+    """Content-Encoding, which is also where the framing of a body may stand"""
+    where = {"Bucket": bucket, "Key": "k"}
+    for coding in ("gzip", "br", "gzip,br"):
+        client.put_object(**where, Body=BODY, ContentEncoding=coding)
+        for answer in (client.head_object(**where), client.get_object(**where), client.get_object(**where, Range="bytes=0-0")):
+            assert answer["ContentEncoding"] == coding, (coding, answer)
+        assert client.get_object(**where)["Body"].read() == BODY, coding
+        assert client.head_object(**where)["ContentLength"] == len(BODY), coding
+
+
 def attributes(client, bucket):
     """GetObjectAttributes: size, checksum, ETag"""
     put = client.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256")

@@ -35,6 +35,10 @@ pub struct Object {
 pub enum Fault {
     /// Answer with this status.
     Status(u16),
+    /// Refuse with this code of S3.
+    Refuse(&'static str),
+    /// Point elsewhere, with this status.
+    Redirect(u16, &'static str),
     /// Close the connection before an answer.
     Close,
     /// Send so many bytes of a body and close.
@@ -129,6 +133,12 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
     let fault = state.faults.lock().unwrap().pop_front();
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "Injected")),
+        Some(Fault::Refuse(code)) => return Ok(error(403, code)),
+        Some(Fault::Redirect(status, location)) => {
+            let mut answer = error(status, "TemporaryRedirect");
+            answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static(location));
+            return Ok(answer);
+        }
         Some(Fault::Close) => return Err(std::io::Error::other("closed on demand")),
         _ => {}
     }

@@ -10,6 +10,8 @@ use s3veil::kms::local::init_dev;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use super::memory::MemoryStore;
+
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
@@ -88,4 +90,16 @@ impl Proxy {
         let text = format!("path = {path:?}\nmaster_key = {{ file = {:?} }}", path.join("master.key"));
         toml::from_str::<s3veil::kms::local::LocalConfig>(&text).unwrap().build().unwrap()
     }
+}
+
+/// A store that an attacker owns, and s3veil in front of it.
+pub async fn start(policy: &str) -> (MemoryStore, Proxy) {
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start(&store.endpoint, policy).await;
+    (store, proxy)
+}
+
+/// Bytes that repeat at no chunk's distance.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }

@@ -52,7 +52,13 @@ impl LocalConfig {
     /// Errors: what is wrong, and what to do about it.
     pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
         if let SecretSource::File(source) = &self.master_key {
-            rights::owner_only(&source.file)?;
+            rights::owner_only(&source.file).map_err(|why| match why {
+                ConfigError::Path { path, problem } => {
+                    let problem = format!("master_key: {problem}. Make one with `openssl rand -hex 32`");
+                    ConfigError::Path { path, problem }
+                }
+                other => other,
+            })?;
         }
         let store = Keystore { directory: self.path, master: master_key(&self.master_key.load()?)? };
         store.prepare()?;
@@ -100,7 +106,10 @@ struct Keystore {
 
 impl Keystore {
     fn prepare(&self) -> Result<(), ConfigError> {
-        directory::make(&self.directory).map_err(|why| path_error(&self.directory, &why))?;
+        directory::make(&self.directory).map_err(|why| ConfigError::Path {
+            path: self.directory.clone(),
+            problem: format!("path: can't be made a directory: {why}. Name another one"),
+        })?;
         rights::owner_only(&self.directory)?;
         for name in self
             .names()

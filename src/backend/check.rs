@@ -1,0 +1,93 @@
+//! For `s3veil config check`: whether the store answers, and knows the credentials.
+
+use http::Method;
+
+use super::{Backend, Error, StoreBody, StoreHeaders, StoreRequest, StoreResponse};
+use crate::body::peek;
+use crate::s3::Query;
+
+/// What is read of an error document, in bytes.
+const DOCUMENT: usize = 64 * 1024;
+
+impl Backend {
+    /// Asks the store for its buckets, with each of the credentials. Gives a note for each that may not list them, which
+    /// is no mistake.
+    ///
+    /// Errors: one line per mistake that names the key, its value and the remedy.
+    pub async fn check(&self) -> Result<Vec<String>, String> {
+        let mut names: Vec<&String> = self.credentials.keys().collect();
+        names.sort();
+        let (mut notes, mut wrong) = (Vec::new(), Vec::new());
+        for name in names {
+            let request = StoreRequest {
+                method: Method::GET,
+                bucket: None,
+                key: None,
+                query: Query::default(),
+                headers: StoreHeaders::default(),
+                body: StoreBody::empty(),
+                signer: Some(name.clone()),
+            };
+            match self.send(request).await {
+                Ok(answer) if answer.status().is_success() => {}
+                Ok(answer) => match self.judge(name, answer).await {
+                    Ok(note) => notes.push(note),
+                    Err(why) => wrong.push(why),
+                },
+                Err(why) => return Err(self.away(&why)),
+            }
+        }
+        if wrong.is_empty() { Ok(notes) } else { Err(wrong.join("\n")) }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+
+    fn away(&self, error: &Error) -> String {
+        let mut why = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(inner) = cause {
+            why = format!("{why}: {inner}");
+            cause = inner.source();
+        }
+        format!("store.endpoint: '{}': {why}. Start the store, or correct the address", self.endpoint())
+    }
+
+    /// An answer that is an error: a mistake in the configuration, or a note.
+    async fn judge(&self, name: &str, answer: StoreResponse) -> Result<String, String> {
+        let status = answer.status();
+        let text = match peek(answer.into_body(), DOCUMENT).await {
+            Ok((bytes, _)) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(why) => {
+                return Err(format!("store.endpoint: '{}' broke off its answer: {why}", self.endpoint()));
+            }
+        };
+        let element = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            Some(rest.split_once(&format!("</{name}>"))?.0)
+        };
+        let code = element("Code").unwrap_or("no S3 error");
+        let message = element("Message").unwrap_or_default();
+        let said = format!("the store answers {} {code}: {message}", status.as_u16());
+        match code {
+            "AuthorizationHeaderMalformed" => {
+                Err(format!("store.region: '{}': {said}. Correct the region", self.region))
+            }
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "InvalidClientTokenId" => {
+                Err(format!("store.credentials.{name}: {said}. Correct access_key and secret_key"))
+            }
+            "RequestTimeTooSkewed" => Err(format!("store: {said}. Set this machine's clock")),
+            _ if status.is_server_error() => {
+                Err(format!("store.endpoint: '{}': {said}. Look at the store", self.endpoint()))
+            }
+            _ => Ok(format!(
+                "Store credentials '{name}': {said}. No mistake, if they need not list all buckets."
+            )),
+        }
+    }
+}
