@@ -135,7 +135,7 @@ def reads(client, where, body, parts, numbers):
 def multipart_checksums(client, bucket):
     """checksums of multipart uploads: of the object, of its parts, wrong ones refused"""
     bodies = [noise(1, 5 * MIB), noise(2, 70_000)]
-    for algorithm, kind in [("SHA256", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT"), ("CRC64NVME", "FULL_OBJECT")]:
+    for algorithm, kind in [("SHA256", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]:  # boto3 has CRC64NVME only with an extension.
         name = f"Checksum{algorithm}"
         where = {"Bucket": bucket, "Key": f"{algorithm} {kind}"}
         start = client.create_multipart_upload(**where, ChecksumAlgorithm=algorithm, ChecksumType=kind)
