@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StoreBody;
 use crate::auth::Who;
+use crate::s3::headers::remove_all;
 use crate::s3::query::Query;
 use crate::s3::{Bucket, Key};
 
@@ -49,11 +50,7 @@ impl StoreHeaders {
     /// and no server-side encryption, which is s3veil's part.
     pub fn for_object(client: &HeaderMap) -> Self {
         let Self(mut headers) = Self::forwarded(client);
-        let gone: Vec<HeaderName> =
-            headers.keys().filter(|name| describes_body(name.as_str())).cloned().collect();
-        for name in gone {
-            headers.remove(name);
-        }
+        remove_all(&mut headers, describes_body);
         Self(headers)
     }
 
