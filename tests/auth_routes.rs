@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use auth_support::{Draft, sha256, signed_chunks, signed_trailer};
 use http::{Request, StatusCode};
 use support::client::{Reply, exchange, full};
-use support::memory::MemoryStore;
-use support::proxy::{Proxy, SEALED};
+use support::proxy::{Proxy, SEALED, start};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -174,8 +173,7 @@ fn bads() -> Vec<Bad> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_takes_a_bad_signature_in_any_form() {
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let (store, proxy) = start(SEALED).await;
     let bads = bads();
     for method in METHODS {
         for (path, query) in ROUTES {
@@ -213,8 +211,7 @@ async fn no_route_takes_a_bad_signature_in_any_form() {
 
 #[tokio::test]
 async fn no_route_takes_a_request_without_a_signature() {
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let (store, proxy) = start(SEALED).await;
     for method in METHODS {
         for (path, query) in ROUTES {
             let draft = Draft::new(method, path).host(&proxy.address.to_string());

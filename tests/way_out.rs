@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use support::client::put;
 use support::memory::MemoryStore;
-use support::proxy::{Proxy, SEALED};
+use support::proxy::{Proxy, SEALED, pattern, start};
 
 /// A store with a sealed object, and a directory with a raw copy of its body and a configuration.
 struct Kept {
@@ -23,8 +23,7 @@ const OBJECT: &str = "s3://b/deep/a key";
 
 impl Kept {
     async fn new(body: &[u8]) -> Self {
-        let store = MemoryStore::start().await;
-        let proxy = Proxy::start(&store.endpoint, SEALED).await;
+        let (store, proxy) = start(SEALED).await;
         assert_eq!(put(proxy.address, PATH, body).await.status, 200);
         let object = store.get(PATH).unwrap();
         let envelope = object.headers["x-amz-meta-s3veil"].to_str().unwrap().to_owned();
@@ -61,10 +60,6 @@ impl Kept {
         let arguments = [&["unseal", object, "--in", "raw", "--envelope", envelope], more].concat();
         self.run(&self.kms(), &arguments)
     }
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + at / 256) as u8).collect()
 }
 
 fn error(output: &Output) -> String {

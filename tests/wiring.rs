@@ -11,7 +11,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use s3veil::aws::sign::BodyHash;
 use support::client::{exchange, full, get, put, send, signed};
 use support::memory::{Fault, MemoryStore};
-use support::proxy::{Proxy, SEALED};
+use support::proxy::{Proxy, SEALED, start};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -75,8 +75,7 @@ async fn https_to_the_store_with_a_ca_of_ones_own() {
 
 #[tokio::test]
 async fn over_http_a_checksum_covers_the_sealed_bytes() {
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let (store, proxy) = start(SEALED).await;
     put(proxy.address, "/b/k", b"hello").await;
     let headers = store.take_seen().remove(0).headers;
     assert_eq!(headers["x-amz-content-sha256"], "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
@@ -132,8 +131,7 @@ async fn trusted_mode_needs_no_signature() {
 
 #[tokio::test]
 async fn anonymous_requests_are_refused_and_preflights_pass_unsigned() {
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let (store, proxy) = start(SEALED).await;
     let request = |method: &str| {
         let host = proxy.address.to_string();
         Request::builder()
@@ -156,8 +154,7 @@ async fn passthrough_and_deny() {
     let policy = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n\
                   [[policy]]\nbucket = \"b\"\nprefix = \"open/\"\nmode = \"passthrough\"\n\
                   [[policy]]\nbucket = \"b\"\nprefix = \"no/\"\nmode = \"deny\"\n";
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, policy).await;
+    let (store, proxy) = start(policy).await;
     assert_eq!(put(proxy.address, "/b/open/k", b"hello").await.status, 200);
     assert_eq!(store.get("/b/open/k").unwrap().body, b"hello");
     assert_eq!(get(proxy.address, "/b/open/k").await.bytes(), b"hello");
@@ -243,8 +240,7 @@ async fn the_admin_listener_changes_nothing_without_its_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_wins_over_the_file_and_names_it() {
-    let store = MemoryStore::start().await;
-    let proxy = Proxy::start(&store.endpoint, SEALED).await;
+    let (_store, proxy) = start(SEALED).await;
     let keys = proxy.keys.path().join("keys");
     let file = proxy.keys.path().join("elsewhere.toml");
     let text = format!(

@@ -5,6 +5,7 @@ use http::Method;
 use super::{Backend, Error, StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::peek;
 use crate::s3::Query;
+use crate::s3::error::chain;
 
 /// What is read of an error document, in bytes.
 const DOCUMENT: usize = 64 * 1024;
@@ -45,12 +46,7 @@ impl Backend {
     }
 
     fn away(&self, error: &Error) -> String {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            why = format!("{why}: {inner}");
-            cause = inner.source();
-        }
+        let why = chain(error);
         format!("store.endpoint: '{}': {why}. Start the store, or correct the address", self.endpoint())
     }
 

@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StoreBody;
 use crate::auth::Who;
+use crate::s3::headers::remove_all;
 use crate::s3::query::Query;
 use crate::s3::{Bucket, Key};
 
@@ -49,7 +50,7 @@ impl StoreHeaders {
     /// and no server-side encryption, which is s3veil's part.
     pub fn for_object(client: &HeaderMap) -> Self {
         let mut headers = Self::forwarded(client);
-        headers.retain(|name| !describes_body(name));
+        headers.remove_all(describes_body);
         headers
     }
 
@@ -58,12 +59,9 @@ impl StoreHeaders {
         self.0.insert(name, value);
     }
 
-    /// Keeps the headers whose names fit.
-    pub fn retain(&mut self, fits: impl Fn(&str) -> bool) {
-        let gone: Vec<HeaderName> = self.0.keys().filter(|name| !fits(name.as_str())).cloned().collect();
-        for name in gone {
-            self.0.remove(name);
-        }
+    /// Removes the headers whose names fit.
+    pub fn remove_all(&mut self, fits: impl Fn(&str) -> bool) {
+        remove_all(&mut self.0, fits);
     }
 
     /// Removes a header.

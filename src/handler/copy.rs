@@ -232,7 +232,7 @@ async fn tags(
 }
 
 fn strip_conditions(headers: &mut StoreHeaders) {
-    headers.retain(|name| !name.starts_with("x-amz-copy-source-if-"));
+    headers.remove_all(|name| name.starts_with("x-amz-copy-source-if-"));
 }
 
 /// S3 refuses a copy that would change nothing.

@@ -1,6 +1,5 @@
 //! The only place where a request ends: error to XML, metric, access log.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::body::{self, ByteBody};
 use crate::handler::Answer;
 use crate::metrics::Metrics;
 use crate::operation::Call;
+use crate::s3::error::chain;
 use crate::s3::{Blame, Error, Result};
 
 /// What is known of a request on its way.
@@ -116,17 +116,6 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
     }
-}
-
-/// The error and its causes on one line.
-fn chain(error: &Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        write!(line, ": {inner}").expect("a string takes all");
-        cause = inner.source();
-    }
-    line
 }
 
 /// 16 hex digits, as S3 writes them.

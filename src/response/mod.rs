@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::checksum::{Algorithm, Checksum};
-use crate::s3::headers::{ENVELOPE, strip_aws_chunked};
+use crate::s3::headers::{ENVELOPE, remove_all, strip_aws_chunked};
 use crate::seal::Sse;
 
 /// Headers of one connection, or of s3veil's own making.
@@ -36,7 +36,7 @@ pub fn forwarded(store: &HeaderMap) -> HeaderMap {
 /// for what it holds.
 pub fn not_modified(store: &HeaderMap) -> HeaderMap {
     let mut headers = forwarded(store);
-    remove(&mut headers, describes_body);
+    remove_all(&mut headers, describes_body);
     headers
 }
 
@@ -44,7 +44,7 @@ pub fn not_modified(store: &HeaderMap) -> HeaderMap {
 /// encryption with this EK, which tell a client that the ETag is not the MD5 of the body.
 pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
     let mut headers = forwarded(store);
-    remove(&mut headers, |name| describes_body(name) || name.starts_with("x-amz-server-side-encryption"));
+    remove_all(&mut headers, |name| describes_body(name) || name.starts_with("x-amz-server-side-encryption"));
     let (method, names_key) = match sse {
         Sse::Kms => ("aws:kms", true),
         Sse::S3 => ("AES256", false),
@@ -62,11 +62,6 @@ fn describes_body(name: &str) -> bool {
             name,
             "content-length" | "content-range" | "content-md5" | "digest" | "x-amz-mp-parts-count"
         )
-}
-
-fn remove(headers: &mut HeaderMap, which: impl Fn(&str) -> bool) {
-    let gone: Vec<HeaderName> = headers.keys().filter(|name| which(name.as_str())).cloned().collect();
-    gone.into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Adds a checksum of the whole object, as S3 shows it.

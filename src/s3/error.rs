@@ -95,6 +95,17 @@ impl Error {
     }
 }
 
+/// An error and its causes on one line, for a log or an operator.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        line.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    line
+}
+
 fn element(xml: &mut String, name: &str, text: &str) {
     xml.push_str(&format!("<{name}>{}</{name}>", super::xml::escape(text)));
 }

@@ -6,6 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The envelope of a sealed object, on the stored object only. Clients never see it and may not send it.
 pub const ENVELOPE: HeaderName = HeaderName::from_static("x-amz-meta-s3veil");
 
+/// Removes the headers whose names fit.
+pub fn remove_all(headers: &mut HeaderMap, fits: impl Fn(&str) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| fits(name.as_str())).cloned().collect();
+    gone.into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// True if the content coding is aws-chunked, among others or alone.
 pub fn is_aws_chunked(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().flat_map(codings).any(aws_chunked)

@@ -46,7 +46,7 @@ pub(super) async fn send_part(
         rooms.uploads.staged(Method::PUT, (bucket, key), upload_id, number, call.who())
     } else {
         let mut headers = StoreHeaders::for_object(call.headers());
-        headers.retain(|name| !name.starts_with("x-amz-copy-source"));
+        headers.remove_all(|name| name.starts_with("x-amz-copy-source"));
         StoreRequest::new(Method::PUT, Some(bucket), Some(key), headers, call.who())
             .query(call.query().pick(&["partNumber", "uploadId"]))
     };
