@@ -19,9 +19,9 @@ pub type Connector = HttpsConnector<HttpConnector>;
 /// An idle connection is given up before the usual stores do, so that few requests meet a closing one.
 const POOL_IDLE: Duration = Duration::from_secs(20);
 
-/// Read and write buffer of a connection, in bytes: some chunks. Larger ones save system calls and cost memory with many
-/// connections (docs/performance.md).
-pub const BUFFER: usize = 256 * 1024;
+/// Read and write buffer of a connection, in bytes: two chunks. Larger ones save system calls; but as many as six are
+/// alive in one transfer, each pinned by the piece that was read into it (docs/performance.md).
+pub const BUFFER: usize = 128 * 1024;
 
 /// What differs between the peers.
 #[derive(Clone, Debug)]

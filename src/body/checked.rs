@@ -1,7 +1,8 @@
-//! A client's body on its way in: framing removed, every check made, and the last bytes held back until all agree.
+//! A client's body on its way in: framing removed, every check made.
 //!
-//! Checks: length, signed payload hash, chunk and trailer signatures, Content-MD5, x-amz-checksum-*. Because the last
-//! piece is given out after the last check, what is forwarded is never complete unless it is right (promise 3).
+//! Checks: length, signed payload hash, chunk and trailer signatures, Content-MD5, x-amz-checksum-*. What is forwarded is
+//! never complete unless it is right (promise 3): a sealed body holds its last chunk back until the source has ended, and
+//! a body that is passed on as it came holds its last piece back.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -30,8 +31,6 @@ pub struct Checked {
     /// Plaintext bytes announced, and seen so far.
     length: u64,
     seen: u64,
-    /// The last piece seen, given out when the next one comes or all checks agree.
-    held: Option<Bytes>,
     sha256: Option<(Context, [u8; 32])>,
     md5: Option<(Md5, [u8; 16])>,
     /// The client's checksum: its algorithm, and its value unless that comes behind the body.
@@ -85,7 +84,6 @@ impl Checked {
             raw: Bytes::new(),
             length,
             seen: 0,
-            held: None,
             sha256: payload.sha256.map(|expected| (Context::new(&SHA256), expected)),
             md5: payload.md5.map(|expected| (Md5::new(), expected)),
             claimed,
@@ -110,7 +108,8 @@ impl Checked {
         self.outcome.clone()
     }
 
-    /// The next piece; at the end, all checks passed, `None`. An error is also left in the outcome.
+    /// The next piece; `None` once all checks have passed, and only then is the body right. An error is also left in the
+    /// outcome.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, Failed> {
         self.advance().await.map_err(|error| {
             let failed = Failed(error.code());
@@ -136,29 +135,31 @@ impl Checked {
         Ok(document.into())
     }
 
-    /// As a body.
+    /// As a body, whose last piece comes when all checks have passed.
     pub fn into_body(self) -> ByteBody {
-        from_source(self, |mut source| async move {
-            Ok::<_, Failed>(source.next().await?.map(|piece| (piece, source)))
+        from_source((self, None), |(mut source, mut held)| async move {
+            while let Some(piece) = source.next().await? {
+                if let Some(earlier) = held.replace(piece) {
+                    return Ok(Some((earlier, (source, held))));
+                }
+            }
+            Ok::<_, Failed>(held.take().map(|last| (last, (source, held))))
         })
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>> {
-        while !self.ended {
-            match self.plaintext().await? {
-                Some(piece) => {
-                    self.take_in(&piece)?;
-                    if let Some(earlier) = self.held.replace(piece) {
-                        return Ok(Some(earlier));
-                    }
-                }
-                None => {
-                    self.check_end()?;
-                    self.ended = true;
-                }
+        if self.ended {
+            return Ok(None);
+        }
+        let piece = self.plaintext().await?;
+        match &piece {
+            Some(piece) => self.take_in(piece)?,
+            None => {
+                self.check_end()?;
+                self.ended = true;
             }
         }
-        Ok(self.held.take())
+        Ok(piece)
     }
 
     /// The next piece of plaintext, unchecked and never empty.
