@@ -33,9 +33,11 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
     let has = |name: &str| wanted.iter().any(|attribute| attribute == name);
     let checksum = match &sealed.composite {
         _ if !has("Checksum") => None,
-        Some(known) => {
-            known.manifest.checksum().and_then(|sum| of_manifest(sum, known.manifest.parts().len()))
-        }
+        // Without the number of parts behind it, which stands beside it here.
+        Some(known) => known.manifest.checksum().and_then(|sum| {
+            let (algorithm, value, kind) = of_manifest(sum, known.manifest.parts().len())?;
+            Some((algorithm, value.split('-').next()?.to_owned(), kind))
+        }),
         None => {
             let sum = get::trailer_sum(rooms, call, stored, &sealed).await?;
             Some((sum.algorithm(), sum.to_base64(), "FULL_OBJECT"))

@@ -1,7 +1,7 @@
 //! Reading composite objects: their manifests, found at their end and remembered; a range of their parts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::header::HeaderMap;
 use moka::sync::Cache;
@@ -110,15 +110,23 @@ impl Known {
         located: &Located,
     ) -> Result<Option<PartSalt>> {
         let Some(head) = located.head else { return Ok(None) };
-        let kept =
-            self.salts.lock().expect("no code panics while it holds this lock").get(&head.start()).cloned();
-        if kept.is_some() {
-            return Ok(kept);
+        let kept = self.salts().get(&head.start()).cloned();
+        match kept {
+            Some(salt) => Ok(Some(salt)),
+            None => Ok(Some(PartSalt::parse(&target.bytes(rooms, met, head).await?)?)),
         }
-        let salt = PartSalt::parse(&target.bytes(rooms, met, head).await?)?;
-        let mut salts = self.salts.lock().expect("no code panics while it holds this lock");
-        salts.insert(head.start(), salt.clone());
-        Ok(Some(salt))
+    }
+
+    /// Remembers a salt with which a chunk has opened. Another one would keep a part from being read, in every copy of the
+    /// object, long after the store has mended it.
+    fn remember(&self, located: &Located, salt: Option<PartSalt>) {
+        if let (Some(head), Some(salt)) = (located.head, salt) {
+            self.salts().insert(head.start(), salt);
+        }
+    }
+
+    fn salts(&self) -> MutexGuard<'_, HashMap<u64, PartSalt>> {
+        self.salts.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -142,7 +150,8 @@ pub(super) async fn get_composite(
     let salt = known.salt(rooms, target, &met, &located);
     // What lies behind the range is read to its end, so that the connection can serve again: not if it is much.
     let surplus = sealed.received.end().saturating_sub(located.sealed.end());
-    let skip = sealed.received.skip_to(located.sealed).ok().filter(|skip| skip + surplus <= SURPLUS);
+    let skip = sealed.received.skip_to(located.sealed).ok();
+    let skip = skip.filter(|skip| skip.saturating_add(surplus) <= SURPLUS);
     let (salt, skip) = match skip {
         Some(skip) => (salt.await?, skip),
         None => {
@@ -152,17 +161,20 @@ pub(super) async fn get_composite(
             (salt, open::received(store.headers())?.0.skip_to(located.sealed)?)
         }
     };
-    let mut headers = get::sealed_headers(store.headers(), &sealed);
+    // Of the first answer: a second one knows nothing of response-content-type and the like.
+    let mut headers = get::sealed_headers(&met, &sealed);
     wish.describe(&mut headers, range, total);
     describe(&mut headers, call, wish, range, &known.manifest);
-    let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt)?;
+    let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt.clone())?;
     let mut opening = Opening::new(store.into_body(), opener, skip, false);
     // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
     opening.prime().await?;
+    known.remember(&located, salt);
     Ok(get::answer(wish.status(total), headers, opening.into_body()))
 }
 
-/// The headers that only composite objects have: the number of parts, where one is asked for; the checksum.
+/// The headers that only composite objects have: the number of parts, where one is asked for; the checksum, of the object
+/// or of the part.
 pub(super) fn describe(
     headers: &mut HeaderMap,
     call: &Call,
@@ -171,14 +183,16 @@ pub(super) fn describe(
     manifest: &Manifest,
 ) {
     let parts = manifest.parts().len();
-    if matches!(wish, Wish::Part(_)) {
-        headers.insert("x-amz-mp-parts-count", parts.into());
-    }
-    if range == PlainRange::whole(manifest.length())
-        && get::wants_checksum(call.headers())
-        && let Some(sum) = manifest.checksum()
-        && let Some((algorithm, value, kind)) = super::multipart::of_manifest(sum, parts)
-    {
+    let whole = range == PlainRange::whole(manifest.length());
+    let shown = match wish {
+        Wish::Part(number) => {
+            headers.insert("x-amz-mp-parts-count", parts.into());
+            super::multipart::of_part(manifest, number)
+        }
+        _ if whole => manifest.checksum().and_then(|sum| super::multipart::of_manifest(sum, parts)),
+        _ => None,
+    };
+    if let Some((algorithm, value, kind)) = shown.filter(|_| get::wants_checksum(call.headers())) {
         response::add_checksum_text(headers, algorithm, &value, kind);
     }
 }

@@ -8,10 +8,10 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::open::Sealed;
-use super::target::Target as Place;
-use super::{Answer, Rooms, forward, get, head, open, put};
+use super::target::{self, Target as Place};
+use super::{Answer, Rooms, forward, get, open, put};
 use crate::auth::Payload;
-use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
+use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, SealedBody, gather};
 use crate::operation::{Call, Operation};
 use crate::policy::{Copied, EkRef, Target};
@@ -34,27 +34,52 @@ const ANSWER_MAX: usize = 64 * 1024;
 
 pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
     put::refuse_customer_key(call.headers())?;
-    illegal_on_itself(&call, &copied)?;
+    let replaced = Replaced::of(call.headers())?;
+    illegal_on_itself(&call, &copied, replaced)?;
     let source = call.reading(copied.source(), Operation::HeadObject, copy::conditions(call.headers()));
     let store = rooms.backend.send(get::request(&source, Method::HEAD, super::wish::Wish::Whole)).await?;
     match store.status() {
         StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED => return Err(failed()),
-        StatusCode::NOT_FOUND => return Err(no_such_key(&copied)),
-        status if !status.is_success() => return Ok(head::answer(store)),
+        status if !status.is_success() => return get::refusal(rooms, &source).await,
         _ => {}
     }
     let stored = store.headers();
     let sealed = open::envelope(rooms, &source, stored).await?;
     match (sealed, copied.target()) {
-        (Some(sealed), Target::Sealed(ek)) => in_the_store(rooms, &call, &copied, sealed, ek, stored).await,
+        (Some(sealed), Target::Sealed(ek)) => {
+            in_the_store(rooms, &call, &copied, replaced, sealed, ek, stored).await
+        }
         (None, Target::Plain(_)) => {
+            copied.read().plain()?;
             // As it came, with the source written as it was understood.
             let mut headers = StoreHeaders::forwarded(call.headers());
-            headers.set(HeaderName::from_static("x-amz-copy-source"), copied.source().to_header());
+            from_source(&mut headers, &copied, stored);
             let request = StoreRequest::new(Method::PUT, call.bucket(), call.key(), headers, call.who());
-            Ok(forward::answer(rooms.backend.send(request).await?))
+            Ok(forward::answer(send(rooms, &call, request).await?))
         }
-        (_, target) => through(rooms, &call, &copied, target, stored).await,
+        (_, target) => through(rooms, &call, &copied, replaced, target, stored).await,
+    }
+}
+
+/// Names the very object that was looked at: what the look found is true of no other.
+fn from_source(headers: &mut StoreHeaders, copied: &Copied, stored: &HeaderMap) {
+    strip_conditions(headers);
+    headers.set(HeaderName::from_static("x-amz-copy-source"), copied.source().to_header());
+    if let Some(etag) = stored.get(header::ETAG) {
+        headers.set(HeaderName::from_static("x-amz-copy-source-if-match"), etag.clone());
+    }
+}
+
+/// Has the store copy.
+///
+/// Errors: ServiceUnavailable if the source is another object by now.
+async fn send(rooms: &Rooms, call: &Call, request: StoreRequest) -> Result<StoreResponse> {
+    let store = rooms.backend.send(request).await?;
+    let of_target =
+        [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| call.headers().contains_key(name));
+    match store.status() == StatusCode::PRECONDITION_FAILED && !of_target {
+        true => Err(target::replaced()),
+        false => Ok(store),
     }
 }
 
@@ -63,6 +88,7 @@ async fn in_the_store(
     rooms: &Rooms,
     call: &Call,
     copied: &Copied,
+    replaced: Replaced,
     sealed: Sealed,
     ek: &EkRef,
     stored: &HeaderMap,
@@ -75,23 +101,13 @@ async fn in_the_store(
     let envelope = sealed.opened.rewrap(header, &data_key.dek, place)?;
 
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    strip_conditions(&mut store_headers);
-    describe(&mut store_headers, call.headers(), stored);
-    let set = |headers: &mut StoreHeaders, name: &'static str, value: HeaderValue| {
-        headers.set(HeaderName::from_static(name), value);
-    };
-    set(&mut store_headers, "x-amz-copy-source", copied.source().to_header());
-    set(&mut store_headers, "x-amz-metadata-directive", HeaderValue::from_static("REPLACE"));
-    // The very object whose key was opened.
-    if let Some(etag) = stored.get(header::ETAG) {
-        set(&mut store_headers, "x-amz-copy-source-if-match", etag.clone());
-    }
-    store_headers.set(
-        headers::ENVELOPE,
-        HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
-    );
+    describe(&mut store_headers, call.headers(), replaced, &response::forwarded(stored));
+    from_source(&mut store_headers, copied, stored);
+    let replace = HeaderValue::from_static("REPLACE");
+    store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace);
+    store_headers.set(headers::ENVELOPE, header_of(&envelope));
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who());
-    let store = rooms.backend.send(request).await?;
+    let store = send(rooms, call, request).await?;
     if !store.status().is_success() {
         return Ok(forward::answer(store));
     }
@@ -114,25 +130,28 @@ async fn through(
     rooms: &Rooms,
     call: &Call,
     copied: &Copied,
+    replaced: Replaced,
     target: &Target,
     stored: &HeaderMap,
 ) -> Result<Answer> {
     let (bucket, key) = call.object()?;
-    let conditions = same_object(stored);
+    let mut conditions = copy::conditions(call.headers());
+    if let Some(etag) = stored.get(header::ETAG) {
+        conditions.insert(header::IF_MATCH, etag.clone());
+    }
     let reading = call.reading(copied.source(), Operation::GetObject, conditions);
     let answer = get::get_object(rooms, &reading, copied.read()).await?;
-    if answer.status() != StatusCode::OK {
-        return Ok(answer);
+    match answer.status() {
+        StatusCode::OK => {}
+        StatusCode::PRECONDITION_FAILED => return Err(target::replaced()),
+        _ => return Ok(answer),
     }
     let (parts, plain) = answer.into_parts();
     let length = length(&parts.headers)?;
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    strip_conditions(&mut store_headers);
-    describe(&mut store_headers, call.headers(), &parts.headers);
-    tags(rooms, call, copied, stored, &mut store_headers).await?;
-    for name in ["x-amz-copy-source", "x-amz-metadata-directive", "x-amz-tagging-directive"] {
-        store_headers.remove(name);
-    }
+    describe(&mut store_headers, call.headers(), replaced, &parts.headers);
+    tags(rooms, call, copied, replaced, stored, &mut store_headers).await?;
+    strip_source(&mut store_headers);
     let checked = checked(rooms, plain, length)?;
     let outcome = checked.outcome();
     let put = |headers, body| {
@@ -140,6 +159,11 @@ async fn through(
     };
     let answer = match target {
         Target::Plain(leave) => {
+            // The encryption that the client asks for is the store's own here.
+            let sse = |name: &HeaderName| name.as_str().starts_with("x-amz-server-side-encryption");
+            for (name, value) in call.headers().iter().filter(|(name, _)| sse(name)) {
+                store_headers.set(name.clone(), value.clone());
+            }
             let store = rooms.backend.send(put(store_headers, StoreBody::plain(checked, *leave))).await;
             if outcome.take_failure().is_some() {
                 return Err(broke_off());
@@ -165,17 +189,14 @@ async fn through(
     }
     let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
     let xml = xml::copy_result("CopyObjectResult", etag, &xml::now());
-    Ok(document(answer.headers().clone(), xml))
+    let mut headers = answer.headers().clone();
+    headers.remove(header::ETAG);
+    Ok(document(headers, xml))
 }
 
 /// The source as a body that is checked for its length.
 pub(super) fn checked(rooms: &Rooms, plain: ByteBody, length: u64) -> Result<Checked> {
     Checked::new(plain, Payload::of_length(length), rooms.client_idle)
-}
-
-/// The conditions under which a read meets the very object whose head was seen.
-pub(super) fn same_object(stored: &HeaderMap) -> HeaderMap {
-    stored.get(header::ETAG).map(|etag| (header::IF_MATCH, etag.clone())).into_iter().collect()
 }
 
 /// The length of an answer that has been opened.
@@ -185,8 +206,8 @@ pub(super) fn length(headers: &HeaderMap) -> Result<u64> {
 }
 
 /// The copy's metadata: the source's, or the client's where it says so.
-fn describe(headers: &mut StoreHeaders, client: &HeaderMap, source: &HeaderMap) {
-    if is(client, "x-amz-metadata-directive", "REPLACE") {
+fn describe(headers: &mut StoreHeaders, client: &HeaderMap, replaced: Replaced, source: &HeaderMap) {
+    if replaced.metadata {
         return;
     }
     let described = |name: &HeaderName| KEPT.contains(name) || name.as_str().starts_with("x-amz-meta-");
@@ -203,11 +224,15 @@ async fn tags(
     rooms: &Rooms,
     call: &Call,
     copied: &Copied,
+    replaced: Replaced,
     stored: &HeaderMap,
     headers: &mut StoreHeaders,
 ) -> Result<()> {
-    let count = stored.get("x-amz-tagging-count").is_some_and(|count| count != "0");
-    if is(call.headers(), "x-amz-tagging-directive", "REPLACE") || !count {
+    if replaced.tags {
+        return Ok(());
+    }
+    headers.remove("x-amz-tagging");
+    if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
         return Ok(());
     }
     let source = copied.source();
@@ -231,16 +256,23 @@ async fn tags(
     Ok(())
 }
 
+/// Leaves nothing that speaks of a source: what goes to the store is a body.
+pub(super) fn strip_source(headers: &mut StoreHeaders) {
+    let of_source =
+        ["x-amz-copy-source", "x-amz-source-", "x-amz-metadata-directive", "x-amz-tagging-directive"];
+    headers.remove_all(|name| of_source.iter().any(|begins| name.starts_with(begins)));
+}
+
 fn strip_conditions(headers: &mut StoreHeaders) {
     headers.remove_all(|name| name.starts_with("x-amz-copy-source-if-"));
 }
 
 /// S3 refuses a copy that would change nothing.
-fn illegal_on_itself(call: &Call, copied: &Copied) -> Result<()> {
+fn illegal_on_itself(call: &Call, copied: &Copied, replaced: Replaced) -> Result<()> {
     let (bucket, key) = call.object()?;
     let source = copied.source();
     let itself = (&source.bucket, &source.key, &source.version) == (bucket, key, &None);
-    let changes = is(call.headers(), "x-amz-metadata-directive", "REPLACE")
+    let changes = replaced.metadata
         || ["x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption"]
             .iter()
             .any(|name| call.headers().contains_key(*name));
@@ -254,8 +286,25 @@ fn illegal_on_itself(call: &Call, copied: &Copied) -> Result<()> {
     }
 }
 
-fn is(headers: &HeaderMap, name: &str, value: &str) -> bool {
-    headers.get(name).is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+/// What the client gives anew, where a copy would else keep the source's.
+#[derive(Clone, Copy, Debug)]
+struct Replaced {
+    metadata: bool,
+    tags: bool,
+}
+
+impl Replaced {
+    /// Reads the two directives.
+    ///
+    /// Errors: InvalidArgument for one that is neither COPY nor REPLACE.
+    fn of(client: &HeaderMap) -> Result<Self> {
+        let replace = |name: &str| match client.get(name).map(HeaderValue::as_bytes) {
+            None | Some(b"COPY") => Ok(false),
+            Some(b"REPLACE") => Ok(true),
+            Some(_) => Err(Error::new(Code::InvalidArgument, format!("{name} must be COPY or REPLACE."))),
+        };
+        Ok(Self { metadata: replace("x-amz-metadata-directive")?, tags: replace("x-amz-tagging-directive")? })
+    }
 }
 
 pub(super) fn document(mut headers: HeaderMap, xml: impl Into<bytes::Bytes>) -> Answer {
@@ -280,11 +329,6 @@ pub(super) fn broke_off() -> Error {
 
 fn failed() -> Error {
     Error::new(Code::PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
-}
-
-pub(super) fn no_such_key(copied: &Copied) -> Error {
-    let code = if copied.source().version.is_some() { Code::NoSuchVersion } else { Code::NoSuchKey };
-    Error::new(code, "The specified key does not exist.").detail("Key", copied.source().key.as_str())
 }
 
 fn too_large() -> Error {

@@ -179,8 +179,10 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
         };
         let range = wish.resolve_parts(&known.manifest)?;
         let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
-        let store = Target::of(call)?.again(rooms, &parts.headers, located.sealed).await?;
-        let sealed = Sealed { received: open::received(store.headers())?.0, ..sealed };
+        let again = Target::of(call)?.again(rooms, &parts.headers, located.sealed).await?;
+        let sealed = Sealed { received: open::received(again.headers())?.0, ..sealed };
+        let mut store = again;
+        *store.headers_mut() = parts.headers;
         return get_composite(rooms, call, wish, sealed, known, store).await;
     }
     plain_range(rooms, call, wish, &parts.headers, read.plain()?).await

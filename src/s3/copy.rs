@@ -10,8 +10,10 @@ use super::query::{encode_component, encode_path};
 use super::range::RangeSpec;
 use super::{Bucket, Code, Error, Key, Result};
 
-/// The conditions of a copy, and those of a read that they stand for.
-const CONDITIONS: [(&str, HeaderName); 4] = [
+/// What a copy says of its source, and how a read says it.
+static CONDITIONS: [(&str, HeaderName); 6] = [
+    ("x-amz-request-payer", HeaderName::from_static("x-amz-request-payer")),
+    ("x-amz-source-expected-bucket-owner", HeaderName::from_static("x-amz-expected-bucket-owner")),
     ("x-amz-copy-source-if-match", header::IF_MATCH),
     ("x-amz-copy-source-if-none-match", header::IF_NONE_MATCH),
     ("x-amz-copy-source-if-modified-since", header::IF_MODIFIED_SINCE),

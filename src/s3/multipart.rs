@@ -2,7 +2,10 @@
 //!
 //! Source: Amazon S3 API Reference, CreateMultipartUpload, CompleteMultipartUpload, ListParts, CopyObject.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::checksum::{Algorithm, Checksum};
 use super::xml::push;
@@ -44,8 +47,34 @@ impl<'a> InitiateResult<'a> {
 #[derive(Debug, Deserialize)]
 pub struct CompleteRequest {
     /// Its parts, in the client's order.
-    #[serde(rename = "Part", default)]
+    #[serde(rename = "Part", default, deserialize_with = "few")]
     pub parts: Vec<CompletedPart>,
+}
+
+/// As many parts as an upload can have: an element takes many times more room when it is read than in the document.
+fn few<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<CompletedPart>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<CompletedPart>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_PARTS} parts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut parts = Vec::new();
+            while let Some(part) = from.next_element()? {
+                if parts.len() == MAX_PARTS {
+                    return Err(A::Error::invalid_length(parts.len() + 1, &self));
+                }
+                parts.push(part);
+            }
+            Ok(parts)
+        }
+    }
+
+    from.deserialize_seq(Few)
 }
 
 /// A part as the client names it.
@@ -174,10 +203,13 @@ pub struct PartList {
     #[serde(rename = "@xmlns", default = "namespace")]
     xmlns: String,
     /// The bucket.
+    #[serde(default)]
     pub bucket: String,
     /// The key.
+    #[serde(default)]
     pub key: String,
     /// The upload.
+    #[serde(default)]
     pub upload_id: String,
     /// Parts of this and lower numbers are on earlier pages.
     #[serde(default)]
@@ -194,9 +226,31 @@ pub struct PartList {
     /// The storage class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
+    /// The algorithm of the checksum that the client chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum_algorithm: Option<String>,
+    /// Its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum_type: Option<String>,
+    /// Who began the upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<User>,
+    /// Who owns the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<User>,
     /// The parts.
     #[serde(rename = "Part", default)]
     pub parts: Vec<ListedPart>,
+}
+
+/// A user of the store, as the store names him.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct User {
+    #[serde(rename = "ID", default)]
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
 }
 
 fn namespace() -> String {
@@ -307,6 +361,10 @@ mod tests {
         {
             assert_eq!(from_client::<CompleteRequest>(bad).unwrap_err().code(), Code::MalformedXML);
         }
+        let of = |count| {
+            from_client::<CompleteRequest>(format!("<C>{}</C>", "<Part/>".repeat(count)).as_bytes()).map(drop)
+        };
+        assert!(of(MAX_PARTS).is_ok() && of(MAX_PARTS + 1).is_err());
     }
 
     #[test]

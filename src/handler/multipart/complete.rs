@@ -14,12 +14,13 @@ use super::super::{Answer, Rooms, forward, get, open};
 use super::list::stored_parts;
 use super::state::Record;
 use super::sums::{ObjectChecksum, of_manifest};
-use super::{MANIFEST, upload_id};
+use super::{MANIFEST, no_such_upload, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, gather};
 use crate::operation::Call;
 use crate::response;
 use crate::s3::checksum::Algorithm;
+use crate::s3::headers::remove_all;
 use crate::s3::multipart::{
     self, Complete, CompleteRequest, Completed, CompletedPart, ListedPart, MAX_PARTS, bare, from_client,
     from_store, to_xml,
@@ -101,7 +102,14 @@ impl Completion<'_> {
         let id = upload_id(call)?;
         let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, true).await?;
         let opened = record.open(rooms, bucket, key).await?;
-        let stored = stored_parts(rooms, call).await?;
+        let etags: HashMap<u32, &str> =
+            wanted.iter().map(|(_, part)| (part.part_number, bare(&part.etag))).collect();
+        // A store that lists no ETags checks them itself.
+        let same = |listed: &ListedPart| {
+            let etag = etags.get(&listed.part_number);
+            etag.is_some_and(|etag| listed.etag.is_empty() || bare(&listed.etag) == *etag)
+        };
+        let stored = stored_parts(rooms, call, same).await?;
         let (parts, staged) = self.parts(wanted, &stored, (bucket, key), id).await?;
         let checksum = ObjectChecksum::of(&record, call.headers(), wanted, &parts)?;
         let parts = parts.iter().zip(wanted).map(|((number, length), (_, part))| {
@@ -126,11 +134,10 @@ impl Completion<'_> {
         };
         let closing = match self.close(staged, &block).await? {
             Ok(etag) => etag,
-            Err(refused) => return Ok(refused),
+            Err(refused) => return ended(refused),
         };
         let listed = whole.iter().map(|(number, part)| (u32::from(number.get()), part.etag.as_str()));
-        let manifest_part = (MANIFEST.parse().expect("a number"), closing.as_str());
-        let document = to_xml(&Complete::new(listed.chain([manifest_part])));
+        let document = to_xml(&Complete::new(listed.chain([(MANIFEST, closing.as_str())])));
         let mut headers = StoreHeaders::for_object(call.headers());
         // The sealed object has another size.
         headers.remove("x-amz-mp-object-size");
@@ -139,11 +146,9 @@ impl Completion<'_> {
             .body(StoreBody::record(document));
         let store = rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return Ok(forward::answer(store));
+            return ended(forward::answer(store));
         }
-        let answer = self.answer(store, &record, checksum.as_ref()).await?;
-        rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
-        Ok(answer)
+        self.answer(store, &record, checksum.as_ref()).await
     }
 
     /// Number and plaintext length of each part, and the last one if it is kept aside.
@@ -157,11 +162,7 @@ impl Completion<'_> {
         let (mut parts, mut last) = (Vec::with_capacity(wanted.len()), None);
         for (index, (number, part)) in wanted.iter().enumerate() {
             let is_last = index + 1 == wanted.len();
-            // A store that lists no ETags checks them itself.
-            let same =
-                |listed: &&ListedPart| listed.etag.is_empty() || bare(&listed.etag) == bare(&part.etag);
-            let found = stored.get(&part.part_number).filter(same);
-            let length = match found {
+            let length = match stored.get(&part.part_number) {
                 Some(listed) => SealedLen::new(listed.size),
                 None => {
                     let staged = self.staged(*number, part, place, id, is_last).await?;
@@ -209,7 +210,8 @@ impl Completion<'_> {
     ) -> Result<std::result::Result<String, Answer>> {
         let (bucket, key) = self.call.object()?;
         let staged = staged.map(|staged| (staged.body, staged.length.get()));
-        let query = Query::from_pairs([("partNumber", MANIFEST), ("uploadId", upload_id(self.call)?)]);
+        let number = MANIFEST.to_string();
+        let query = Query::from_pairs([("partNumber", number.as_str()), ("uploadId", upload_id(self.call)?)]);
         let request =
             StoreRequest::new(Method::PUT, Some(bucket), Some(key), StoreHeaders::default(), self.call.who())
                 .query(query)
@@ -249,10 +251,13 @@ impl Completion<'_> {
         let headers = response::for_sealed(&parts.headers, header.sse, &header.ek);
         match (completed.code, completed.etag) {
             (None, Some(etag)) => {
+                let (bucket, key) = self.call.object()?;
+                let id = upload_id(self.call)?;
+                self.rooms.uploads.remove(self.rooms, self.call.who(), bucket, key, id).await;
                 let shown = checksum.map(ObjectChecksum::shown);
                 self.result(headers, completed.location.as_deref(), &etag, shown)
             }
-            // A store may find an error when it has already said 200 (S3's own way).
+            // A store may find an error when it has already said 200 (S3's own way). The upload is still there.
             (Some(_), _) => Ok(document(headers, text)),
             (None, None) => Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
         }
@@ -292,9 +297,17 @@ impl Completion<'_> {
         let etag = store.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let parts = known.manifest.parts().len();
         let checksum = known.manifest.checksum().and_then(|sum| of_manifest(sum, parts));
-        let headers = response::for_sealed(store.headers(), sealed.sse, &sealed.ek);
-        self.result(headers, None, etag, checksum).map(Some)
+        // Of the object's headers only those that a completion has.
+        let mut headers = store.headers().clone();
+        let of_answer = ["x-amz-version-id", "x-amz-expiration", "x-amz-request-id", "x-amz-id-2", "server"];
+        remove_all(&mut headers, |name| !of_answer.contains(&name));
+        self.result(response::for_sealed(&headers, sealed.sse, &sealed.ek), None, etag, checksum).map(Some)
     }
+}
+
+/// What the store answers instead of an end. If the upload is gone by now, another request may have completed it.
+fn ended(refused: Answer) -> Result<Answer> {
+    if refused.status() == StatusCode::NOT_FOUND { Err(no_such_upload()) } else { Ok(refused) }
 }
 
 /// A checksum as S3 shows it.

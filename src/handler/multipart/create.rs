@@ -40,7 +40,8 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
     let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
     let Initiated { upload_id } = from_store(&text)?;
 
-    let record = Record::new((bucket, key), upload_id.clone(), &envelope, checksum.clone());
+    let record = Record::new((bucket, key), upload_id.clone(), &envelope, checksum);
+    let named = record.checksum_names();
     if let Err(why) = rooms.uploads.save(rooms, call.who(), bucket, key, record).await {
         // Without its record nobody could go on with it.
         let query = crate::s3::Query::from_pairs([("uploadId", upload_id.as_str())]);
@@ -53,10 +54,9 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
     let mut headers = response::for_sealed(&parts.headers, sse, ek.ek.as_str());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
-    if let Some((name, kind)) = &checksum {
-        let name = name.trim_start_matches("x-amz-checksum-").to_ascii_uppercase();
-        for (header, value) in [("x-amz-checksum-algorithm", name.as_str()), ("x-amz-checksum-type", kind)] {
-            headers.insert(header, HeaderValue::from_str(value).expect("names are header values"));
+    for (header, value) in [("x-amz-checksum-algorithm", named.0), ("x-amz-checksum-type", named.1)] {
+        if let Some(value) = value {
+            headers.insert(header, HeaderValue::from_str(&value).expect("names are header values"));
         }
     }
     Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
@@ -67,7 +67,15 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
 /// Errors: InvalidRequest for an algorithm or a type that S3 does not have, or that don't go together.
 fn checksum(client: &HeaderMap) -> Result<Option<(String, String)>> {
     let text = |name: &str| client.get(name).map(|value| value.to_str().unwrap_or("?").to_ascii_uppercase());
-    let Some(name) = text("x-amz-checksum-algorithm") else { return Ok(None) };
+    let Some(name) = text("x-amz-checksum-algorithm") else {
+        return match text("x-amz-checksum-type") {
+            None => Ok(None),
+            Some(_) => Err(Error::new(
+                Code::InvalidRequest,
+                "x-amz-checksum-type goes with x-amz-checksum-algorithm only. Name the algorithm.",
+            )),
+        };
+    };
     let header = format!("x-amz-checksum-{}", name.to_ascii_lowercase());
     let algorithm = Algorithm::from_header(&header).ok_or_else(|| {
         Error::new(Code::InvalidRequest, format!("The checksum algorithm '{name}' is not one of S3's."))

@@ -19,8 +19,13 @@ use crate::seal::{self, SealedLen};
 /// A page of 1,000 parts.
 const PAGE_MAX: usize = 4 * 1024 * 1024;
 
-/// All parts that the store has of an upload, in sealed bytes, without the manifest's.
-pub(super) async fn stored_parts(rooms: &Rooms, call: &Call) -> Result<HashMap<u32, ListedPart>> {
+/// The parts that the store has of an upload, of those that fit, by number, in sealed bytes. Most stores have one of a
+/// number, the last; SeaweedFS has each that was ever sent.
+pub(super) async fn stored_parts(
+    rooms: &Rooms,
+    call: &Call,
+    fits: impl Fn(&ListedPart) -> bool,
+) -> Result<HashMap<u32, ListedPart>> {
     let (mut parts, mut marker) = (HashMap::new(), 0);
     loop {
         let (page, _) = match page(rooms, call, marker, 1000).await? {
@@ -33,22 +38,21 @@ pub(super) async fn stored_parts(rooms: &Rooms, call: &Call) -> Result<HashMap<u
             }
         };
         let last = page.parts.last().map(|part| part.part_number);
-        parts.extend(page.parts.into_iter().map(|part| (part.part_number, part)));
-        marker =
-            match page.next_part_number_marker.or(last).filter(|next| page.is_truncated && *next > marker) {
-                Some(next) => next,
-                None => break,
-            };
+        parts.extend(page.parts.into_iter().filter(&fits).map(|part| (part.part_number, part)));
+        // It ends at S3's last number, whatever the store says.
+        let next = page.next_part_number_marker.or(last).filter(|next| (marker + 1..MANIFEST).contains(next));
+        marker = match next.filter(|_| page.is_truncated) {
+            Some(next) => next,
+            None => return Ok(parts),
+        };
     }
-    parts.retain(|number, _| number.to_string() != MANIFEST);
-    Ok(parts)
 }
 
 pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     let (bucket, key) = call.object()?;
     let id = upload_id(call)?;
     let number = |name: &str, most: u32| -> Result<Option<u32>> {
-        let Some(text) = call.query().only(name)? else { return Ok(None) };
+        let Some(text) = call.query().only(name)?.filter(|text| !text.is_empty()) else { return Ok(None) };
         let number = text.parse::<u32>().map_err(|_| {
             Error::new(
                 Code::InvalidArgument,
@@ -66,20 +70,19 @@ pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     };
     let mut truncated = page.is_truncated;
     let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, false).await?;
-    let mut parts: HashMap<u32, ListedPart> =
-        page.parts.into_iter().map(|part| (part.part_number, part)).collect();
+    let mut parts: HashMap<u32, ListedPart> = HashMap::new();
+    for part in page.parts {
+        later(&mut parts, part);
+    }
     let end = if truncated { parts.keys().max().copied().unwrap_or(u32::MAX) } else { u32::MAX };
     for (number, object) in rooms.uploads.list_staged(rooms, call.who(), (bucket, key), id).await? {
         let part_number = u32::from(number.get());
-        // A number that was sent twice, once short: the later one is the part. S3's times compare as text.
-        let older = parts.get(&part_number).is_some_and(|part| part.last_modified > object.last_modified);
-        if part_number > marker && part_number <= end && !older {
+        if part_number > marker && part_number <= end {
             let (last_modified, etag, size) = (object.last_modified, object.etag, object.size);
-            parts.insert(part_number, ListedPart { part_number, last_modified, etag, size });
+            later(&mut parts, ListedPart { part_number, last_modified, etag, size });
         }
     }
-    let mut parts: Vec<ListedPart> =
-        parts.into_values().filter(|part| part.part_number.to_string() != MANIFEST).collect();
+    let mut parts: Vec<ListedPart> = parts.into_values().filter(|part| part.part_number < MANIFEST).collect();
     parts.sort_by_key(|part| part.part_number);
     if parts.len() > most as usize {
         parts.truncate(most as usize);
@@ -88,7 +91,9 @@ pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     for part in &mut parts {
         part.size = SealedLen::new(part.size).part().ok_or(seal::Error::Tampered)?.get();
     }
-    (page.part_number_marker, page.max_parts) = (marker, most);
+    (page.bucket, page.key) = (bucket.as_str().to_owned(), key.as_str().to_owned());
+    (page.upload_id, page.part_number_marker, page.max_parts) = (id.to_owned(), marker, most);
+    (page.checksum_algorithm, page.checksum_type) = record.checksum_names();
     page.next_part_number_marker = parts.last().map(|part| part.part_number).or(Some(marker));
     page.is_truncated = truncated && !parts.is_empty();
     page.parts = parts;
@@ -99,6 +104,14 @@ pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+}
+
+/// A number that was sent twice: the later one is the part. S3's times compare as text.
+fn later(parts: &mut HashMap<u32, ListedPart>, part: ListedPart) {
+    let older = parts.get(&part.part_number).is_some_and(|other| other.last_modified > part.last_modified);
+    if !older {
+        parts.insert(part.part_number, part);
+    }
 }
 
 type Page = (PartList, http::HeaderMap);

@@ -12,9 +12,9 @@ mod sums;
 
 pub(super) use part_copy::upload_part_copy;
 pub use state::{StateConfig, Uploads};
-pub(super) use sums::of_manifest;
+pub(super) use sums::{of_manifest, of_part};
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::{Answer, Rooms, forward};
 use crate::backend::{StoreHeaders, StoreRequest};
@@ -25,7 +25,7 @@ use crate::s3::{Code, Error, Result};
 use crate::seal::PartNumber;
 
 /// S3's number for the manifest, past those that clients may use.
-const MANIFEST: &str = "10000";
+const MANIFEST: u32 = 10_000;
 
 pub(super) async fn run(
     rooms: &std::sync::Arc<Rooms>,
@@ -55,7 +55,8 @@ async fn abort(rooms: &Rooms, call: &Call) -> Result<Answer> {
     )
     .query(call.query().pick(&["uploadId"]));
     let store = rooms.backend.send(request).await?;
-    if store.status().is_success() {
+    // An upload that is gone may have left its state, where an earlier abort broke off.
+    if store.status().is_success() || store.status() == StatusCode::NOT_FOUND {
         rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
     }
     Ok(forward::answer(store))

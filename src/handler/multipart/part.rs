@@ -5,12 +5,12 @@
 use http::Method;
 
 use super::super::put::{MAX_PUT, send_sealed};
-use super::super::{Answer, Rooms};
+use super::super::{Answer, Rooms, copy};
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, SealedBody};
 use crate::operation::Call;
-use crate::s3::{Code, Error, Result};
+use crate::s3::{Code, Error, Query, Result};
 use crate::seal::{PartNumber, PlainLen};
 
 pub(super) async fn upload_part(rooms: &Rooms, mut call: Call, body: ByteBody) -> Result<Answer> {
@@ -46,9 +46,17 @@ pub(super) async fn send_part(
         rooms.uploads.staged(Method::PUT, (bucket, key), upload_id, number, call.who())
     } else {
         let mut headers = StoreHeaders::for_object(call.headers());
-        headers.remove_all(|name| name.starts_with("x-amz-copy-source"));
+        copy::strip_source(&mut headers);
+        // The number as it was understood, and sealed in.
+        let (number, id) = (number.get().to_string(), upload_id);
         StoreRequest::new(Method::PUT, Some(bucket), Some(key), headers, call.who())
-            .query(call.query().pick(&["partNumber", "uploadId"]))
+            .query(Query::from_pairs([("partNumber", number.as_str()), ("uploadId", id)]))
     };
-    send_sealed(rooms, request.body(sealed), outcome, sse, &ek).await
+    let mut answer = send_sealed(rooms, request.body(sealed), outcome, sse, &ek).await?;
+    if aside {
+        // A part has no version, though what stands for it may have.
+        answer.headers_mut().remove("x-amz-version-id");
+        answer.headers_mut().remove("x-amz-expiration");
+    }
+    Ok(answer)
 }

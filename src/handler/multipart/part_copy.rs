@@ -46,15 +46,11 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
         Target::Sealed(_) => send_part(rooms, &call, number, &id, checked).await.map_err(copying::source)?,
         Target::Plain(leave) => {
             let outcome = checked.outcome();
-            let request = StoreRequest::new(
-                Method::PUT,
-                call.bucket(),
-                call.key(),
-                StoreHeaders::default(),
-                call.who(),
-            )
-            .query(call.query().pick(&["partNumber", "uploadId"]))
-            .body(StoreBody::plain(checked, *leave));
+            let mut headers = StoreHeaders::for_object(call.headers());
+            copying::strip_source(&mut headers);
+            let request = StoreRequest::new(Method::PUT, call.bucket(), call.key(), headers, call.who())
+                .query(call.query().pick(&["partNumber", "uploadId"]))
+                .body(StoreBody::plain(checked, *leave));
             let store = rooms.backend.send(request).await;
             if outcome.take_failure().is_some() {
                 return Err(copying::broke_off());

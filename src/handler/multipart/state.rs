@@ -18,7 +18,7 @@ use crate::auth::Who;
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, gather};
 use crate::s3::address::RESERVED_PREFIX;
-use crate::s3::multipart::{ListedObject, Listing, from_store};
+use crate::s3::multipart::{ListedObject, Listing, MAX_PARTS, from_store};
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{self, Envelope, Opened, PartNumber};
 
@@ -76,6 +76,14 @@ impl Record {
     ) -> Self {
         let (bucket, key) = (bucket.as_str().to_owned(), key.as_str().to_owned());
         Self { bucket, key, upload_id, envelope: envelope.encode(), checksum }
+    }
+
+    /// The names of the checksum's algorithm and type, as S3 writes them.
+    pub(super) fn checksum_names(&self) -> (Option<String>, Option<String>) {
+        let names = self.checksum.as_ref().map(|(header, kind)| {
+            (header.trim_start_matches("x-amz-checksum-").to_ascii_uppercase(), kind.clone())
+        });
+        names.unzip()
     }
 
     /// The upload's envelope, not yet believed.
@@ -216,7 +224,8 @@ impl Uploads {
             let page: Listing = from_store(&text)?;
             objects.extend(page.contents);
             token = page.next_continuation_token.filter(|_| page.is_truncated);
-            if token.is_none() {
+            // A record and a part of each number: a store that lists more has made them up.
+            if token.is_none() || objects.len() > MAX_PARTS {
                 return Ok(objects);
             }
         }

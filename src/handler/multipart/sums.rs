@@ -12,7 +12,7 @@ use crate::body::{sum_algorithm, sum_of};
 use crate::s3::checksum::{Algorithm, Checksum, Hasher};
 use crate::s3::multipart::CompletedPart;
 use crate::s3::{Code, Error, Result};
-use crate::seal::{ObjectSum, PartNumber, PlainLen, SumKind};
+use crate::seal::{Manifest, ObjectSum, PartNumber, PlainLen, SumKind};
 
 /// The checksum of the object, and of how many parts' checksums it is one.
 pub(super) struct ObjectChecksum {
@@ -25,7 +25,7 @@ impl ObjectChecksum {
     /// The checksum that the upload's settings and the client's list give, compared with the one that the client
     /// claims; `None` if there is nothing to know one by.
     ///
-    /// Errors: InvalidRequest if a part's is missing, BadDigest if the claimed one is another.
+    /// Errors: InvalidRequest if a part's is missing with which to verify it, BadDigest if the claimed one is another.
     pub(super) fn of(
         record: &Record,
         client: &HeaderMap,
@@ -49,17 +49,19 @@ impl ObjectChecksum {
             (_, Some(all)) => combined(algorithm, all, parts),
             _ => None,
         };
-        let claimed = claimed_value(client, algorithm)?;
-        if let (Some(computed), Some(claimed)) = (&computed, &claimed)
-            && computed != claimed
-        {
-            return Err(Error::new(
-                Code::BadDigest,
-                format!("The {} you specified is not that of the parts.", algorithm.header()),
-            ));
+        match (&computed, claimed_value(client, algorithm)?) {
+            // No replica has seen the whole: without the parts' checksums a claim can't be verified, so it is not kept.
+            (None, Some(_)) => return Err(missing(algorithm)),
+            (Some(computed), Some(claimed)) if *computed != claimed => {
+                return Err(Error::new(
+                    Code::BadDigest,
+                    format!("The {} you specified is not that of the parts.", algorithm.header()),
+                ));
+            }
+            _ => {}
         }
         let parts = (kind == "COMPOSITE").then_some(wanted.len());
-        Ok(computed.or(claimed).map(|value| Self { value, parts }))
+        Ok(computed.map(|value| Self { value, parts }))
     }
 
     /// As the manifest keeps it. SHA-512 is not kept: see `docs/format.md`.
@@ -91,6 +93,18 @@ pub(in super::super) fn of_manifest(
     let value = sum_of(sum.algorithm, &sum.value)?;
     let (text, kind) = shown(&value, (sum.kind == SumKind::Composite).then_some(parts));
     Some((value.algorithm(), text, kind))
+}
+
+/// The checksum of a part, the same way.
+pub(in super::super) fn of_part(
+    manifest: &Manifest,
+    number: u32,
+) -> Option<(Algorithm, String, &'static str)> {
+    let sum = manifest.checksum()?;
+    let part = manifest.parts().iter().find(|part| u32::from(part.number.get()) == number)?;
+    let value = sum_of(sum.algorithm, part.checksum.as_deref()?)?;
+    let kind = if sum.kind == SumKind::Composite { "COMPOSITE" } else { "FULL_OBJECT" };
+    Some((value.algorithm(), value.to_base64(), kind))
 }
 
 fn shown(value: &Checksum, parts: Option<usize>) -> (String, &'static str) {
@@ -139,7 +153,7 @@ fn missing(algorithm: Algorithm) -> Error {
     Error::new(
         Code::InvalidRequest,
         format!(
-            "The upload was created using a checksum algorithm. The complete request must include the {} of each part.",
+            "The checksum of the object is verified by those of its parts. Name the {} of each part.",
             algorithm.element()
         ),
     )
