@@ -22,8 +22,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3veil::s3::Query;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
-pub use multipart::{Part, Upload};
+pub use multipart::Upload;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -53,6 +54,24 @@ pub enum Fault {
     NoLength,
 }
 
+/// A request that waits at the store until it is let go.
+pub struct Held {
+    met: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl Held {
+    /// Waits until the request is there.
+    pub async fn met(&self) {
+        self.met.notified().await;
+    }
+
+    /// Lets it go.
+    pub fn release(&self) {
+        self.released.notify_one();
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
@@ -67,6 +86,7 @@ struct State {
     uploads: Mutex<BTreeMap<String, Upload>>,
     /// Uploads so far.
     created: Mutex<usize>,
+    held: Mutex<Option<(Method, Arc<Notify>, Arc<Notify>)>>,
     /// With the method of the request that meets it; none: the next one.
     faults: Mutex<VecDeque<(Option<Method>, Fault)>>,
     seen: Mutex<Vec<Seen>>,
@@ -127,6 +147,13 @@ impl MemoryStore {
         self.state.faults.lock().unwrap().push_back((Some(method), fault));
     }
 
+    /// Holds the next request of a method.
+    pub fn hold_next_of(&self, method: Method) -> Held {
+        let held = Held { met: Arc::default(), released: Arc::default() };
+        *self.state.held.lock().unwrap() = Some((method, held.met.clone(), held.released.clone()));
+        held
+    }
+
     /// The uploads under way, by their ids.
     pub fn uploads(&self) -> BTreeMap<String, Upload> {
         self.state.uploads.lock().unwrap().clone()
@@ -152,6 +179,11 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
         query: query.clone(),
         headers: parts.headers.clone(),
     });
+    let held = state.held.lock().unwrap().take_if(|(method, ..)| *method == parts.method);
+    if let Some((_, met, released)) = held {
+        met.notify_one();
+        released.notified().await;
+    }
     let fault = fault(state, &parts.method);
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "Injected")),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use http::header;
 use s3veil::s3::Query;
+use s3veil::s3::query::decode;
 
 use super::{Body, State, answer, error};
 
@@ -21,6 +22,7 @@ pub fn list(state: &State, bucket: &str, query: &Query) -> String {
     let (mut entries, mut last, mut count, mut truncated) = (String::new(), String::new(), 0, false);
     for (path, object) in state.objects.lock().unwrap().iter() {
         let Some(key) = path.strip_prefix(&format!("{}/", bucket.trim_end_matches('/'))) else { continue };
+        let key = &decode(key).unwrap();
         let Some(tail) = key.strip_prefix(prefix) else { continue };
         let cut = Some(delimiter)
             .filter(|delimiter| !delimiter.is_empty())
