@@ -3,3 +3,4 @@
 pub mod client;
 pub mod memory;
 pub mod proxy;
+pub mod upload;
