@@ -8,7 +8,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::checksum::{Algorithm, Checksum};
-use super::xml::push;
+use super::xml::{push, writable};
 use super::{Code, Error, Result};
 
 /// S3's namespace.
@@ -326,7 +326,7 @@ pub fn from_store<'d, T: Deserialize<'d>>(document: &'d [u8]) -> Result<T> {
 /// Writes a document.
 pub fn to_xml(document: &impl Serialize) -> String {
     let xml = quick_xml::se::to_string(document).expect("our documents are elements and text");
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{xml}")
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}", writable(xml.into()))
 }
 
 /// An ETag without its quotes, as it is compared.

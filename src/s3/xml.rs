@@ -19,7 +19,15 @@ const MAX_DEPTH: usize = 8;
 
 /// Escapes text for an XML element.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    quick_xml::escape::escape(text)
+    writable(quick_xml::escape::escape(text))
+}
+
+/// Text without the characters that XML has no form for, so that a client can read what is beside them. In a key they are
+/// allowed; stores replace them in the same way.
+pub fn writable(text: Cow<'_, str>) -> Cow<'_, str> {
+    let unwritable =
+        |c: char| (c < ' ' && !['\t', '\n', '\r'].contains(&c)) || ['\u{fffe}', '\u{ffff}'].contains(&c);
+    if text.contains(unwritable) { text.replace(unwritable, "\u{fffd}").into() } else { text }
 }
 
 /// An object of DeleteObjects.
@@ -270,6 +278,12 @@ mod tests {
 
     fn keys(document: &str) -> Result<Vec<String>> {
         Ok(delete_keys(document.as_bytes())?.into_iter().map(|entry| entry.key).collect())
+    }
+
+    #[test]
+    fn what_xml_has_no_form_for_is_replaced() {
+        assert_eq!(escape("a\u{1}<\t\u{ffff}é"), "a\u{fffd}&lt;\t\u{fffd}é");
+        assert!(matches!(escape("plain é"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -56,9 +56,12 @@ def multipart(client, bucket):
 
     seen = client.list_parts(**where)["Parts"]
     assert [(part["PartNumber"], part["Size"]) for part in seen] == [(n, len(body)) for n, body in bodies.items()]
-    if STORE != "dev":  # The embedded store lists no ETags.
+    # The embedded store lists no ETags; SeaweedFS lists each sending of a part, and not which was the last.
+    if STORE not in ("dev", "seaweedfs"):
         bare = [part["ETag"].strip('"') for part in seen]
         assert bare == [part["ETag"].strip('"') for part in parts.values()], bare
+    shown = client.list_parts(**where, MaxParts=2)
+    assert (len(shown["Parts"]), shown["IsTruncated"], shown["Key"]) == (2, True, where["Key"])
     pages = client.get_paginator("list_parts").paginate(**where, PaginationConfig={"PageSize": 1})
     assert [part["PartNumber"] for page in pages for part in page.get("Parts", [])] == list(bodies)
     assert [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [where["Key"]]
@@ -73,6 +76,7 @@ def multipart(client, bucket):
     refused("InvalidPart", complete, client, where, {1: parts[1], 2: parts[3]})
     refused("InvalidPart", complete, client, where, {1: parts[3]})
     refused("MalformedXML", complete, client, where, {})
+    refused("InvalidPart", complete, client, where, {1: {"ETag": parts[4]["ETag"]}})
     refused("EntityTooSmall", complete, client, where, small(client, where, parts))
 
     done = complete(client, where, parts)
@@ -149,13 +153,14 @@ def multipart_checksums(client, bucket):
         done = complete(client, where, parts, MpuObjectSize=sum(map(len, bodies)))
         assert done["ChecksumType"] == kind and done[name].endswith("-2") == (kind == "COMPOSITE"), done
         del where["UploadId"]
-        for answer in (client.head_object(**where, ChecksumMode="ENABLED"), client.get_object(**where, ChecksumMode="ENABLED")):
-            assert answer[name] == done[name], answer
+        for read in (client.head_object, client.get_object):
+            assert read(**where, ChecksumMode="ENABLED")[name] == done[name]
+            assert read(**where, PartNumber=2, ChecksumMode="ENABLED")[name] == parts[2][name]
         if kind == "FULL_OBJECT":
             whole = client.put_object(Bucket=bucket, Key="whole", Body=b"".join(bodies), ChecksumAlgorithm=algorithm)
             assert whole[name] == done[name]
         shown = client.get_object_attributes(**where, ObjectAttributes=["Checksum", "ObjectParts", "ObjectSize"])
-        assert shown["Checksum"][name] == done[name] and shown["ObjectSize"] == sum(map(len, bodies))
+        assert shown["Checksum"][name] == done[name].split("-")[0] and shown["ObjectSize"] == sum(map(len, bodies))
         assert shown["ObjectParts"]["TotalPartsCount"] == 2
         assert [(part["Size"], part[name]) for part in shown["ObjectParts"]["Parts"]] == [
             (len(body), parts[n][name]) for n, body in enumerate(bodies, 1)
@@ -208,6 +213,8 @@ def copies(client, bucket):
     refused("PreconditionFailed", client.copy_object, **where, CopySourceIfMatch='"x"')
     refused("PreconditionFailed", client.copy_object, **where, CopySourceIfNoneMatch=first["ETag"])
     refused("NoSuchKey", client.copy_object, **{**where, "CopySource": f"{bucket}/none"})
+    refused("NoSuchBucket NoSuchKey", client.copy_object, **{**where, "CopySource": f"{bucket}-none/none"})
+    refused("InvalidArgument", client.copy_object, **where, MetadataDirective="BOTH")
     refused("AccessDenied", client.copy_object, **{**where, "CopySource": f"{bucket}/.s3veil/uploads/x/record"})
     refused("404", client.head_object, Bucket=bucket, Key="no")
 
