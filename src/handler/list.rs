@@ -1,4 +1,5 @@
-//! ListObjects, ListObjectsV2, ListObjectVersions: sizes rewritten while the XML streams by.
+//! ListObjects, ListObjectsV2, ListObjectVersions: sizes rewritten while the XML streams by. ListMultipartUploads: the same
+//! without sizes.
 //!
 //! Where every object is sealed a size is arithmetic. Where plain objects may stand beside sealed ones, an entry whose
 //! size could be a sealed one is looked at (HEAD), a few at a time, and the answer kept by ETag.
@@ -30,20 +31,23 @@ const LOOKS: usize = 32;
 /// holds is counted in entries.
 const MAX_NAME: usize = 1024;
 
-/// Parameters of the three operations. Others are not passed on: a store's extensions could show the envelope.
-const PARAMETERS: [&str; 13] = [
+/// Parameters of the four operations. Others are not passed on: a store's extensions could show the envelope.
+const PARAMETERS: [&str; 16] = [
     "list-type",
     "versions",
+    "uploads",
     "prefix",
     "delimiter",
     "marker",
     "max-keys",
+    "max-uploads",
     "encoding-type",
     "continuation-token",
     "fetch-owner",
     "start-after",
     "key-marker",
     "version-id-marker",
+    "upload-id-marker",
     "allow-unordered",
 ];
 

@@ -241,7 +241,9 @@ impl Policy {
         let view = || View { table: self.table.clone(), bucket: bucket.clone(), forward: Forward(()) };
         let all_plain = effects.iter().all(|effect| **effect == Effect::Passthrough);
         match operation {
-            ListObjects | ListObjectsV2 | ListObjectVersions => Ok(Permit::List(view())),
+            ListObjects | ListObjectsV2 | ListObjectVersions | ListMultipartUploads => {
+                Ok(Permit::List(view()))
+            }
             DeleteObjects => Ok(Permit::Delete(view())),
             CreateSession => Err(unsupported(operation)),
             PostObject if !all_plain => Err(unsupported(operation)),

@@ -8,6 +8,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::checksum::{Algorithm, Checksum};
+use super::query::encode_path;
 use super::xml::{push, writable};
 use super::{Code, Error, Result};
 
@@ -161,9 +162,6 @@ impl<'a> Complete<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Completed {
-    /// The object's URL.
-    #[serde(default)]
-    pub location: Option<String>,
     /// The object's ETag.
     #[serde(rename = "ETag", default)]
     pub etag: Option<String>,
@@ -172,9 +170,9 @@ pub struct Completed {
     pub code: Option<String>,
 }
 
-/// Our answer to CompleteMultipartUpload. The checksum, with its type, as S3 writes them.
+/// Our answer to CompleteMultipartUpload. The checksum, with its type, as S3 writes them. The location is without a host: the
+/// store would name its own.
 pub fn complete_result(
-    location: Option<&str>,
     (bucket, key): (&str, &str),
     etag: &str,
     checksum: Option<(Algorithm, &str, &str)>,
@@ -182,9 +180,7 @@ pub fn complete_result(
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<CompleteMultipartUploadResult xmlns=\"{NAMESPACE}\">"
     );
-    if let Some(location) = location {
-        push(&mut xml, "Location", location);
-    }
+    push(&mut xml, "Location", &format!("/{bucket}/{}", encode_path(key)));
     push(&mut xml, "Bucket", bucket);
     push(&mut xml, "Key", key);
     push(&mut xml, "ETag", etag);
@@ -375,9 +371,13 @@ mod tests {
              <ETag>\"a\"</ETag></Part><Part><PartNumber>10000</PartNumber><ETag>b</ETag></Part></CompleteMultipartUpload>"
         ), "{xml}");
         let checksum = Some((Algorithm::Crc32, "AAAA", "FULL_OBJECT"));
-        let xml = complete_result(Some("l"), ("b", "k&"), "e", checksum);
-        for part in ["<Key>k&amp;</Key>", "<ChecksumCRC32>AAAA</ChecksumCRC32>", "<ChecksumType>FULL_OBJECT"]
-        {
+        let xml = complete_result(("b", "k&"), "e", checksum);
+        for part in [
+            "<Location>/b/k%26</Location>",
+            "<Key>k&amp;</Key>",
+            "<ChecksumCRC32>AAAA</ChecksumCRC32>",
+            "<ChecksumType>FULL_OBJECT",
+        ] {
             assert!(xml.contains(part), "{xml}");
         }
     }

@@ -3,7 +3,7 @@
 //! An incremental splitter: bytes in, segments out. What is not an entry passes byte for byte, and of an entry only
 //! the digits of its size are ever replaced. Nothing is held but the entry being read.
 //!
-//! Source: Amazon S3 API Reference, ListObjects, ListObjectsV2, ListObjectVersions.
+//! Source: Amazon S3 API Reference, ListObjects, ListObjectsV2, ListObjectVersions, ListMultipartUploads.
 
 use std::ops::Range;
 
@@ -34,6 +34,8 @@ pub enum Kind {
     Version,
     /// A delete marker of ListObjectVersions.
     DeleteMarker,
+    /// An upload of ListMultipartUploads.
+    Upload,
     /// A group of keys under a delimiter.
     CommonPrefix,
 }
@@ -301,6 +303,7 @@ fn kind(name: &[u8]) -> Option<Kind> {
         b"Contents" => Kind::Contents,
         b"Version" => Kind::Version,
         b"DeleteMarker" => Kind::DeleteMarker,
+        b"Upload" => Kind::Upload,
         b"CommonPrefixes" => Kind::CommonPrefix,
         _ => return None,
     })

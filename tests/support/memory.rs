@@ -38,6 +38,8 @@ pub struct Object {
 /// What the store does with the next request instead of what it should.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
+    /// Do what it should.
+    Pass,
     /// Answer with this status.
     Status(u16),
     /// Refuse with this code of S3.

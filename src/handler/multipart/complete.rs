@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::target::Target;
 use super::super::{Answer, Rooms, forward, get, open};
 use super::list::stored_parts;
-use super::state::Record;
+use super::state::{Record, unwell};
 use super::sums::{ObjectChecksum, of_manifest};
 use super::{MANIFEST, no_such_upload, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
@@ -200,8 +200,10 @@ impl Completion<'_> {
         let store = self.rooms.backend.send(request).await?;
         let text = |name| store.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let same = text(header::ETAG).is_some_and(|etag| bare(etag) == bare(&part.etag));
-        if store.status() != StatusCode::OK || !same {
-            return Err(invalid_part(part));
+        match store.status() {
+            StatusCode::OK if same => {}
+            StatusCode::OK | StatusCode::NOT_FOUND => return Err(invalid_part(part)),
+            status => return Err(unwell(status)),
         }
         let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let length = SealedLen::new(length.ok_or(seal::Error::Tampered)?);
@@ -259,7 +261,7 @@ impl Completion<'_> {
         match (completed.code, completed.etag) {
             (None, Some(etag)) => {
                 let shown = checksum.map(ObjectChecksum::shown);
-                self.result(headers, completed.location.as_deref(), &etag, shown).map(Ok)
+                self.result(headers, &etag, shown).map(Ok)
             }
             // A store may find an error when it has already said 200 (S3's own way).
             (Some(_), _) => Ok(Err(document(headers, text))),
@@ -267,16 +269,10 @@ impl Completion<'_> {
         }
     }
 
-    fn result(
-        &self,
-        headers: HeaderMap,
-        location: Option<&str>,
-        etag: &str,
-        checksum: Option<Shown>,
-    ) -> Result<Answer> {
+    fn result(&self, headers: HeaderMap, etag: &str, checksum: Option<Shown>) -> Result<Answer> {
         let (bucket, key) = self.call.object()?;
         let shown = checksum.as_ref().map(|(algorithm, value, kind)| (*algorithm, value.as_str(), *kind));
-        let xml = multipart::complete_result(location, (bucket.as_str(), key.as_str()), etag, shown);
+        let xml = multipart::complete_result((bucket.as_str(), key.as_str()), etag, shown);
         Ok(document(headers, xml))
     }
 
@@ -305,7 +301,7 @@ impl Completion<'_> {
         let mut headers = store.headers().clone();
         let of_answer = ["x-amz-version-id", "x-amz-expiration", "x-amz-request-id", "x-amz-id-2", "server"];
         remove_all(&mut headers, |name| !of_answer.contains(&name));
-        self.result(response::for_sealed(&headers, sealed.sse, &sealed.ek), None, etag, checksum).map(Some)
+        self.result(response::for_sealed(&headers, sealed.sse, &sealed.ek), etag, checksum).map(Some)
     }
 }
 

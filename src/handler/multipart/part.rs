@@ -6,6 +6,7 @@ use http::Method;
 
 use super::super::put::{MAX_PUT, send_sealed};
 use super::super::{Answer, Rooms, copy};
+use super::state::unwell;
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, SealedBody};
@@ -53,6 +54,9 @@ pub(super) async fn send_part(
             .query(Query::from_pairs([("partNumber", number.as_str()), ("uploadId", id)]))
     };
     let mut answer = send_sealed(rooms, request.body(sealed), outcome, sse, &ek).await?;
+    if aside && !answer.status().is_success() {
+        return Err(unwell(answer.status()));
+    }
     if aside {
         // A part has no version, though what stands for it may have.
         answer.headers_mut().remove("x-amz-version-id");

@@ -252,7 +252,8 @@ fn written(store: StoreResponse) -> Result<()> {
     if store.status().is_success() { Ok(()) } else { Err(unwell(store.status())) }
 }
 
-fn unwell(status: StatusCode) -> Error {
+/// What a client is told when the store does not do what s3veil asks of it under `.s3veil/`: nothing of what is there.
+pub(super) fn unwell(status: StatusCode) -> Error {
     let why =
         "The store did not do what an upload needs under '.s3veil/'. Please try again; see state.bucket.";
     Error::new(Code::ServiceUnavailable, why).retry_after(2).caused_by(format!("the store answered {status}"))
