@@ -2,4 +2,5 @@
 
 pub mod client;
 pub mod memory;
+pub mod program;
 pub mod proxy;

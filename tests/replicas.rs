@@ -1,0 +1,250 @@
+//! Any replica can serve any request: two of them behind a round-robin balancer, in front of MinIO, and one or the other
+//! is killed.
+
+#[path = "support/servers.rs"]
+mod servers;
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use s3veil::aws::sign::BodyHash;
+use servers::Store;
+use support::client::{Reply, exchange, get, get_range, put, send, signed};
+use support::program::Program;
+use support::proxy::pattern;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+const MIB: usize = 1 << 20;
+
+/// Two replicas and what they share.
+struct Replicas {
+    both: [Program; 2],
+    configuration: PathBuf,
+    balancer: SocketAddr,
+    /// Connections that each has been given.
+    given: Arc<[AtomicUsize; 2]>,
+    _store: Store,
+    _directory: TempDir,
+}
+
+impl Replicas {
+    async fn start() -> Option<Self> {
+        let store = match servers::minio() {
+            Ok(store) => store,
+            Err(why) => {
+                servers::skip(&why);
+                return None;
+            }
+        };
+        let directory = TempDir::new().unwrap();
+        let Store { endpoint, access_key, secret_key, .. } = &store;
+        let table = format!(
+            r#"endpoint = "{endpoint}", credentials.default = {{ access_key = "{access_key}", secret_key = "{secret_key}" }}"#
+        );
+        let configuration = Program::configure(directory.path(), &table, "").await;
+        let both = [Program::start(&configuration), Program::start(&configuration)];
+        let given = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let balancer = balance([both[0].address, both[1].address], given.clone()).await;
+        assert_eq!(put(balancer, "/bucket", b"").await.status, 200);
+        Some(Self { both, configuration, balancer, given, _store: store, _directory: directory })
+    }
+
+    /// Starts a replica anew where it was.
+    fn restart(&mut self, which: usize) {
+        self.both[which] = Program::start_at(&self.configuration, self.both[which].address);
+    }
+
+    /// Removes the object and its bucket: the store refuses that if anything is left there.
+    async fn leave_nothing(&self, path: &str) {
+        assert_eq!(send(self.balancer, "DELETE", path, &[], b"").await.status, 204);
+        let bucket = path.rsplit_once('/').unwrap().0;
+        let gone = send(self.balancer, "DELETE", bucket, &[], b"").await;
+        assert_eq!(gone.status, 204, "{gone:?}");
+    }
+}
+
+/// Gives each connection to the next replica, and to the other one if that is down.
+async fn balance(replicas: [SocketAddr; 2], given: Arc<[AtomicUsize; 2]>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let given = given.clone();
+            tokio::spawn(async move {
+                for which in [turn % 2, (turn + 1) % 2] {
+                    if let Ok(mut replica) = TcpStream::connect(replicas[which]).await {
+                        given[which].fetch_add(1, Ordering::Relaxed);
+                        copy_bidirectional(&mut client, &mut replica).await.ok();
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    text.split_once(before).and_then(|(_, rest)| rest.split_once(after)).map_or("", |(found, _)| found)
+}
+
+fn text(reply: &Reply) -> String {
+    assert_eq!(reply.status, StatusCode::OK, "{}", String::from_utf8_lossy(reply.bytes()));
+    String::from_utf8(reply.bytes().to_vec()).unwrap()
+}
+
+async fn create(to: SocketAddr, path: &str) -> String {
+    let created = text(&send(to, "POST", &format!("{path}?uploads"), &[], b"").await);
+    between(&created, "<UploadId>", "</UploadId>").to_owned()
+}
+
+async fn upload(to: SocketAddr, path: &str, id: &str, number: usize, body: &[u8]) -> String {
+    let reply = put(to, &format!("{path}?partNumber={number}&uploadId={id}"), body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.header("etag").to_owned()
+}
+
+fn document(parts: &[(usize, String)]) -> String {
+    let part = |(number, etag): &(usize, String)| {
+        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+    };
+    format!(
+        "<CompleteMultipartUpload>{}</CompleteMultipartUpload>",
+        parts.iter().map(part).collect::<String>()
+    )
+}
+
+/// Numbers and ETags as ListParts shows them.
+async fn listed(to: SocketAddr, path: &str, id: &str) -> Vec<(usize, String)> {
+    let list = text(&get(to, &format!("{path}?uploadId={id}")).await);
+    let parts = list.split("<Part>").skip(1);
+    let part = |part: &str| {
+        let number = between(part, "<PartNumber>", "</PartNumber>").parse().unwrap();
+        (number, between(part, "<ETag>", "</ETag>").replace("&quot;", "\""))
+    };
+    parts.map(part).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_alternates_between_two() {
+    let Some(replicas) = Replicas::start().await else { return };
+    let (to, path) = (replicas.balancer, "/bucket/key");
+    let bodies = [pattern(5 * MIB + 1), pattern(6 * MIB), pattern(5 * MIB), pattern(70_001)];
+    let id = create(to, path).await;
+    let mut parts = Vec::new();
+    for (number, body) in (1..).zip(&bodies) {
+        // Sent again, with other content, and by the other replica.
+        upload(to, path, &id, number, &body[..body.len() - 1]).await;
+        parts.push((number, upload(to, path, &id, number, body).await));
+    }
+    assert_eq!(listed(to, path, &id).await, parts);
+    assert_eq!(listed(to, path, &id).await, parts);
+    let done = send(to, "POST", &format!("{path}?uploadId={id}"), &[], document(&parts).as_bytes()).await;
+    assert!(text(&done).contains("CompleteMultipartUploadResult"));
+    let whole = bodies.concat();
+    for _ in 0..2 {
+        assert!(get(to, path).await.bytes() == whole);
+        let across = get_range(to, path, &format!("bytes={}-{}", 5 * MIB - 100, 11 * MIB + 100)).await;
+        assert!(across.bytes() == &whole[5 * MIB - 100..=11 * MIB + 100]);
+        let list = text(&get(to, "/bucket?list-type=2").await);
+        assert_eq!(between(&list, "<Size>", "</Size>"), whole.len().to_string());
+    }
+    let shares = [&replicas.given[0], &replicas.given[1]].map(|count| count.load(Ordering::Relaxed));
+    assert!(shares[0].abs_diff(shares[1]) <= 1 && shares[0] > 8, "{shares:?}");
+    replicas.leave_nothing(path).await;
+}
+
+/// As Docker's registry goes on with an upload that it finds in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
+    let Some(mut replicas) = Replicas::start().await else { return };
+    let (to, path) = (replicas.balancer, "/bucket/a%20key");
+    let bodies = [pattern(5 * MIB + 7), pattern(5 * MIB), pattern(9 * MIB + 1), pattern(5)];
+    let id = create(to, path).await;
+    upload(to, path, &id, 1, &bodies[0]).await;
+    upload(to, path, &id, 2, &bodies[1]).await;
+
+    // Half of the third part is on its way when its replica is killed.
+    let (half, rest) = (Bytes::from(bodies[2].clone()), bodies[2].len().to_string());
+    let third = format!("{path}?partNumber=3&uploadId={id}");
+    let victim = replicas.both[0].address;
+    let head = signed(victim, "PUT", &third, &[("content-length", rest.as_str())], BodyHash::Unsigned);
+    let (sent, arrived) = tokio::sync::oneshot::channel::<()>();
+    let pieces = futures_util::stream::unfold((0, Some(sent)), move |(at, mut sent)| {
+        let half = half.clone();
+        async move {
+            if at >= 6 * MIB {
+                sent.take().map(|sent| sent.send(()));
+                std::future::pending::<()>().await;
+            }
+            let next = at + 65_536;
+            Some((Ok(Frame::data(half.slice(at..next))), (next, sent)))
+        }
+    });
+    let request = head.map(|()| StreamBody::new(pieces).boxed_unsync());
+    let cut = tokio::spawn(async move { exchange(victim, request).await });
+    arrived.await.unwrap();
+    replicas.both[0].kill();
+    assert!(cut.await.unwrap().is_none(), "an answer of a replica that was killed");
+
+    let uploads = text(&get(to, "/bucket?uploads").await);
+    assert_eq!(between(&uploads, "<Key>", "</Key>"), "a key");
+    let found = between(&uploads, "<UploadId>", "</UploadId>").to_owned();
+    let mut parts = listed(to, path, &found).await;
+    assert_eq!(parts.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+    for number in [3, 4] {
+        parts.push((number, upload(to, path, &found, number, &bodies[number - 1]).await));
+    }
+    let done = send(to, "POST", &format!("{path}?uploadId={found}"), &[], document(&parts).as_bytes()).await;
+    text(&done);
+    replicas.restart(0);
+    for replica in &replicas.both {
+        assert!(get(replica.address, path).await.bytes() == bodies.concat());
+    }
+    replicas.leave_nothing(path).await;
+}
+
+/// Whatever moment it is killed at, the other one answers the same request with a whole object.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completion_survives_a_kill_at_any_moment() {
+    let Some(mut replicas) = Replicas::start().await else { return };
+    let (to, path) = (replicas.balancer, "/bucket/key");
+    let mut cut_short = 0;
+    for round in 0..12_u64 {
+        let bodies = [pattern(5 * MIB + round as usize), pattern(100 + round as usize)];
+        let id = create(to, path).await;
+        let mut parts = Vec::new();
+        for (number, body) in (1..).zip(&bodies) {
+            parts.push((number, upload(to, path, &id, number, body).await));
+        }
+        let query = format!("{path}?uploadId={id}");
+        let document = document(&parts);
+        let body = support::client::full(document.clone());
+        let mut request =
+            signed(replicas.both[0].address, "POST", &query, &[], BodyHash::Unsigned).map(|()| body);
+        request.headers_mut().insert("content-length", document.len().into());
+        let asked = tokio::spawn(exchange(replicas.both[0].address, request));
+        // Spread over the time that a completion takes.
+        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        replicas.both[0].kill();
+        cut_short += usize::from(asked.await.unwrap().is_none());
+        let done = send(to, "POST", &query, &[], document.as_bytes()).await;
+        assert!(text(&done).contains("CompleteMultipartUploadResult"), "round {round}");
+        assert!(get(to, path).await.bytes() == bodies.concat(), "round {round}");
+        replicas.restart(0);
+    }
+    assert!(cut_short > 0, "no completion was cut short");
+    println!("{cut_short} of 12 completions were cut short");
+    replicas.leave_nothing(path).await;
+}
