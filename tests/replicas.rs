@@ -38,8 +38,8 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start() -> Option<Self> {
-        let store = match servers::minio() {
+    async fn start(store: Result<Store, String>) -> Option<Self> {
+        let store = match store {
             Ok(store) => store,
             Err(why) => {
                 servers::skip(&why);
@@ -47,9 +47,9 @@ impl Replicas {
             }
         };
         let directory = TempDir::new().unwrap();
-        let Store { endpoint, access_key, secret_key, .. } = &store;
+        let Store { endpoint, region, access_key, secret_key, .. } = &store;
         let table = format!(
-            r#"endpoint = "{endpoint}", credentials.default = {{ access_key = "{access_key}", secret_key = "{secret_key}" }}"#
+            r#"endpoint = "{endpoint}", region = "{region}", credentials.default = {{ access_key = "{access_key}", secret_key = "{secret_key}" }}"#
         );
         let configuration = Program::configure(directory.path(), &table, "").await;
         let both = [Program::start(&configuration), Program::start(&configuration)];
@@ -138,7 +138,7 @@ async fn listed(to: SocketAddr, path: &str, id: &str) -> Vec<(usize, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_alternates_between_two() {
-    let Some(replicas) = Replicas::start().await else { return };
+    let Some(replicas) = Replicas::start(servers::minio()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/key");
     let bodies = [pattern(5 * MIB + 1), pattern(6 * MIB), pattern(5 * MIB), pattern(70_001)];
     let id = create(to, path).await;
@@ -168,7 +168,7 @@ async fn a_client_alternates_between_two() {
 /// As Docker's registry goes on with an upload that it finds in the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
-    let Some(mut replicas) = Replicas::start().await else { return };
+    let Some(mut replicas) = Replicas::start(servers::minio()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/a%20key");
     let bodies = [pattern(5 * MIB + 7), pattern(5 * MIB), pattern(9 * MIB + 1), pattern(5)];
     let id = create(to, path).await;
@@ -215,33 +215,57 @@ async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
     replicas.leave_nothing(path).await;
 }
 
-/// Whatever moment it is killed at, the other one answers the same request with a whole object.
+/// Two parts, of which one is kept aside: the upload's address, its document, and the whole.
+async fn ready(to: SocketAddr, path: &str, round: usize) -> (String, String, Vec<u8>) {
+    let bodies = [pattern(5 * MIB + round), pattern(100 + round)];
+    let id = create(to, path).await;
+    let mut parts = Vec::new();
+    for (number, body) in (1..).zip(&bodies) {
+        parts.push((number, upload(to, path, &id, number, body).await));
+    }
+    (format!("{path}?uploadId={id}"), document(&parts), bodies.concat())
+}
+
+/// A client that did not wait for the first answer asks another replica, while the first is still at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_completions_at_once_are_one() {
+    let Some(replicas) = Replicas::start(servers::minio()).await else { return };
+    let (to, path) = (replicas.balancer, "/bucket/key");
+    for round in 0..10 {
+        let (query, document, whole) = ready(to, path, round).await;
+        let [first, second] = [(); 2].map(|()| send(to, "POST", &query, &[], document.as_bytes()));
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(
+            between(&text(&first), "<ETag>", "</ETag>"),
+            between(&text(&second), "<ETag>", "</ETag>"),
+            "round {round}"
+        );
+        assert!(get(to, path).await.bytes() == whole, "round {round}");
+    }
+    replicas.leave_nothing(path).await;
+}
+
+/// Whatever moment it is killed at, the other one answers the same request with a whole object. Not on MinIO, which loses
+/// an upload whose connection closes while it is completed, with s3veil and without (docs/operations.md).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_completion_survives_a_kill_at_any_moment() {
-    let Some(mut replicas) = Replicas::start().await else { return };
+    let Some(mut replicas) = Replicas::start(servers::garage()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/key");
     let mut cut_short = 0;
-    for round in 0..12_u64 {
-        let bodies = [pattern(5 * MIB + round as usize), pattern(100 + round as usize)];
-        let id = create(to, path).await;
-        let mut parts = Vec::new();
-        for (number, body) in (1..).zip(&bodies) {
-            parts.push((number, upload(to, path, &id, number, body).await));
-        }
-        let query = format!("{path}?uploadId={id}");
-        let document = document(&parts);
+    for round in 0..12 {
+        let (query, document, whole) = ready(to, path, round).await;
+        let first = replicas.both[0].address;
         let body = support::client::full(document.clone());
-        let mut request =
-            signed(replicas.both[0].address, "POST", &query, &[], BodyHash::Unsigned).map(|()| body);
+        let mut request = signed(first, "POST", &query, &[], BodyHash::Unsigned).map(|()| body);
         request.headers_mut().insert("content-length", document.len().into());
-        let asked = tokio::spawn(exchange(replicas.both[0].address, request));
+        let asked = tokio::spawn(exchange(first, request));
         // Spread over the time that a completion takes.
-        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        tokio::time::sleep(Duration::from_millis(round as u64)).await;
         replicas.both[0].kill();
         cut_short += usize::from(asked.await.unwrap().is_none());
         let done = send(to, "POST", &query, &[], document.as_bytes()).await;
         assert!(text(&done).contains("CompleteMultipartUploadResult"), "round {round}");
-        assert!(get(to, path).await.bytes() == bodies.concat(), "round {round}");
+        assert!(get(to, path).await.bytes() == whole, "round {round}");
         replicas.restart(0);
     }
     assert!(cut_short > 0, "no completion was cut short");

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -12,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::super::target::Target;
 use super::super::{Answer, Rooms, forward, get, open};
 use super::list::stored_parts;
-use super::state::Record;
+use super::state::{Record, unwell};
 use super::sums::{ObjectChecksum, of_manifest};
-use super::{MANIFEST, upload_id};
+use super::{MANIFEST, no_such_upload, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, gather};
 use crate::operation::Call;
@@ -30,6 +31,27 @@ use crate::seal::{self, Block, Manifest, Part, PartNumber, PlainLen, SealedLen};
 /// The largest document: 10,000 parts of some 400 bytes.
 const MAX_DOCUMENT: u64 = 8 * 1024 * 1024;
 const ANSWER_MAX: usize = 64 * 1024;
+
+/// How often, and how long after each other, parts are looked for that are not there.
+const LOOKS: u32 = 10;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why an upload can't be completed.
+enum Refusal {
+    /// Whatever else happens.
+    Final(Error),
+    /// Upload or parts are not there: not yet, not any more, or another request is completing it at this moment.
+    Missing(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        if error.code() == Code::NoSuchUpload { Self::Missing(error) } else { Self::Final(error) }
+    }
+}
+
+type Attempt<T> = std::result::Result<T, Refusal>;
 
 pub(super) async fn complete(rooms: &Arc<Rooms>, mut call: Call, body: ByteBody) -> Result<Answer> {
     let mut payload = call.take_payload();
@@ -85,17 +107,28 @@ struct Completion<'a> {
 }
 
 impl Completion<'_> {
+    /// A replica that was killed, or that a client did not wait for, may be completing the same upload. MinIO empties
+    /// its list of parts before the object is there, under a lock that listing it does not wait for. So what is missing
+    /// is looked for until the object is there, or nothing can be moving any more.
     async fn run(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
-        match self.once(wanted).await {
-            Err(gone) if gone.code() == Code::NoSuchUpload => match self.before(wanted).await? {
-                Some(answer) => Ok(answer),
-                None => Err(gone),
-            },
-            result => result,
+        for look in 1.. {
+            let missing = match self.once(wanted).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::Missing(error)) => error,
+            };
+            match self.before(wanted).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) if look == LOOKS || missing.code() == Code::NoSuchUpload => return Err(missing),
+                // The object that was there is just being replaced.
+                Err(error) if look == LOOKS || error.code() != Code::ServiceUnavailable => return Err(error),
+                _ => tokio::time::sleep(LOOK).await,
+            }
         }
+        unreachable!("the last look returns")
     }
 
-    async fn once(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
+    async fn once(&self, wanted: &[(PartNumber, CompletedPart)]) -> Attempt<Answer> {
         let (rooms, call) = (self.rooms, self.call);
         let (bucket, key) = call.object()?;
         let id = upload_id(call)?;
@@ -126,7 +159,7 @@ impl Completion<'_> {
         };
         let closing = match self.close(staged, &block).await? {
             Ok(etag) => etag,
-            Err(refused) => return Ok(refused),
+            Err(store) => return refused(store, wanted).await,
         };
         let listed = whole.iter().map(|(number, part)| (u32::from(number.get()), part.etag.as_str()));
         let manifest_part = (MANIFEST.parse().expect("a number"), closing.as_str());
@@ -139,7 +172,7 @@ impl Completion<'_> {
             .body(StoreBody::record(document));
         let store = rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return Ok(forward::answer(store));
+            return refused(store, wanted).await;
         }
         let answer = self.answer(store, &record, checksum.as_ref()).await?;
         rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
@@ -153,18 +186,22 @@ impl Completion<'_> {
         stored: &HashMap<u32, ListedPart>,
         place: (&Bucket, &Key),
         id: &str,
-    ) -> Result<(Vec<(PartNumber, PlainLen)>, Option<Staged>)> {
+    ) -> Attempt<(Vec<(PartNumber, PlainLen)>, Option<Staged>)> {
         let (mut parts, mut last) = (Vec::with_capacity(wanted.len()), None);
         for (index, (number, part)) in wanted.iter().enumerate() {
             let is_last = index + 1 == wanted.len();
             // A store that lists no ETags checks them itself.
             let same =
                 |listed: &&ListedPart| listed.etag.is_empty() || bare(&listed.etag) == bare(&part.etag);
-            let found = stored.get(&part.part_number).filter(same);
-            let length = match found {
+            let listed = stored.get(&part.part_number);
+            let length = match listed.filter(same) {
                 Some(listed) => SealedLen::new(listed.size),
                 None => {
                     let staged = self.staged(*number, part, place, id, is_last).await?;
+                    let staged = staged.ok_or_else(|| match listed {
+                        Some(_) => Refusal::Final(invalid_part(part)),
+                        None => Refusal::Missing(invalid_part(part)),
+                    })?;
                     let length = staged.length;
                     last = Some(staged);
                     length
@@ -172,14 +209,16 @@ impl Completion<'_> {
             };
             let length = length.part().ok_or(seal::Error::Tampered)?;
             if !is_last && length.get() < self.rooms.backend.min_part() {
-                return Err(too_small(part, length, self.rooms.backend.min_part()));
+                return Err(too_small(part, length, self.rooms.backend.min_part()).into());
             }
             parts.push((*number, length));
         }
         Ok((parts, last))
     }
 
-    /// A part that is kept aside, if this is its ETag.
+    /// A part that is kept aside; `None` if there is none.
+    ///
+    /// Errors: InvalidPart if its ETag is another.
     async fn staged(
         &self,
         number: PartNumber,
@@ -187,26 +226,30 @@ impl Completion<'_> {
         place: (&Bucket, &Key),
         id: &str,
         with_body: bool,
-    ) -> Result<Staged> {
+    ) -> Result<Option<Staged>> {
         let method = if with_body { Method::GET } else { Method::HEAD };
         let request = self.rooms.uploads.staged(method, place, id, number, self.call.who());
         let store = self.rooms.backend.send(request).await?;
+        match store.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            status => return Err(unwell(status)),
+        }
         let text = |name| store.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let same = text(header::ETAG).is_some_and(|etag| bare(etag) == bare(&part.etag));
-        if store.status() != StatusCode::OK || !same {
+        if text(header::ETAG).is_none_or(|etag| bare(etag) != bare(&part.etag)) {
             return Err(invalid_part(part));
         }
         let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let length = SealedLen::new(length.ok_or(seal::Error::Tampered)?);
-        Ok(Staged { length, body: store.into_body() })
+        Ok(Some(Staged { length, body: store.into_body() }))
     }
 
-    /// Sends what comes behind the whole parts, and gives its ETag.
+    /// Sends what comes behind the whole parts, and gives its ETag, or the store's refusal.
     async fn close(
         &self,
         staged: Option<Staged>,
         block: &Block,
-    ) -> Result<std::result::Result<String, Answer>> {
+    ) -> Result<std::result::Result<String, StoreResponse>> {
         let (bucket, key) = self.call.object()?;
         let staged = staged.map(|staged| (staged.body, staged.length.get()));
         let query = Query::from_pairs([("partNumber", MANIFEST), ("uploadId", upload_id(self.call)?)]);
@@ -216,7 +259,7 @@ impl Completion<'_> {
                 .body(StoreBody::closing(staged, block));
         let store = self.rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return Ok(Err(forward::answer(store)));
+            return Ok(Err(store));
         }
         let etag = store.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let etag = etag.ok_or_else(|| Error::new(Code::InternalError, "The store gave a part no ETag."))?;
@@ -310,6 +353,24 @@ fn document(mut headers: HeaderMap, xml: impl Into<Bytes>) -> Answer {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     get::answer(StatusCode::OK, headers, body::full(xml))
+}
+
+/// What the store refuses, in its own words, unless it lacks what was there before.
+async fn refused(store: StoreResponse, wanted: &[(PartNumber, CompletedPart)]) -> Attempt<Answer> {
+    match store.status() {
+        StatusCode::NOT_FOUND => Err(Refusal::Missing(no_such_upload())),
+        StatusCode::BAD_REQUEST => {
+            let (parts, store_body) = store.into_parts();
+            let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+            match from_store::<Completed>(&text).ok().and_then(|error| error.code) {
+                Some(code) if code == Code::InvalidPart.as_str() => {
+                    Err(Refusal::Missing(invalid_part(&wanted[0].1)))
+                }
+                _ => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
+            }
+        }
+        _ => Ok(forward::answer(store)),
+    }
 }
 
 fn invalid_part(part: &CompletedPart) -> Error {

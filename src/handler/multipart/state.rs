@@ -243,7 +243,7 @@ fn written(store: StoreResponse) -> Result<()> {
     if store.status().is_success() { Ok(()) } else { Err(unwell(store.status())) }
 }
 
-fn unwell(status: StatusCode) -> Error {
+pub(super) fn unwell(status: StatusCode) -> Error {
     let why =
         "The store did not do what an upload needs under '.s3veil/'. Please try again; see state.bucket.";
     Error::new(Code::ServiceUnavailable, why).retry_after(2).caused_by(format!("the store answered {status}"))
