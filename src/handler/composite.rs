@@ -1,7 +1,7 @@
 //! Reading composite objects: their manifests, found at their end and remembered; a range of their parts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::header::HeaderMap;
 use moka::sync::Cache;
@@ -69,6 +69,11 @@ impl Manifests {
         Some(RangeSpec::FromTo(sealed.start(), sealed.end() - 1))
     }
 
+    /// Another kind of object is there by now: nothing is guessed of it.
+    pub(super) fn forget(&self, target: Target<'_>) {
+        self.last.invalidate(&place(target));
+    }
+
     /// The manifest of an object of this size, whose key is open.
     pub(super) async fn of(
         &self,
@@ -110,15 +115,22 @@ impl Known {
         located: &Located,
     ) -> Result<Option<PartSalt>> {
         let Some(head) = located.head else { return Ok(None) };
-        let kept =
-            self.salts.lock().expect("no code panics while it holds this lock").get(&head.start()).cloned();
-        if kept.is_some() {
-            return Ok(kept);
+        let kept = self.salts().get(&head.start()).cloned();
+        match kept {
+            Some(salt) => Ok(Some(salt)),
+            None => Ok(Some(PartSalt::parse(&target.bytes(rooms, met, head).await?)?)),
         }
-        let salt = PartSalt::parse(&target.bytes(rooms, met, head).await?)?;
-        let mut salts = self.salts.lock().expect("no code panics while it holds this lock");
-        salts.insert(head.start(), salt.clone());
-        Ok(Some(salt))
+    }
+
+    /// Remembers a salt that has opened a chunk: any other could be the store's mistake, and would stay.
+    fn proved(&self, located: &Located, salt: Option<PartSalt>) {
+        if let (Some(head), Some(salt)) = (located.head, salt) {
+            self.salts().insert(head.start(), salt);
+        }
+    }
+
+    fn salts(&self) -> MutexGuard<'_, HashMap<u64, PartSalt>> {
+        self.salts.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -139,6 +151,10 @@ pub(super) async fn get_composite(
     let range = wish.resolve_parts(&known.manifest)?;
     let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
     let met = store.headers().clone();
+    // Of the first answer: a second one knows nothing of response-content-type and the like.
+    let mut headers = get::sealed_headers(&met, &sealed);
+    wish.describe(&mut headers, range, total);
+    describe(&mut headers, call, wish, range, &known.manifest);
     let salt = known.salt(rooms, target, &met, &located);
     // What lies behind the range is read to its end, so that the connection can serve again: not if it is much.
     let surplus = sealed.received.end().saturating_sub(located.sealed.end());
@@ -152,14 +168,12 @@ pub(super) async fn get_composite(
             (salt, open::received(store.headers())?.0.skip_to(located.sealed)?)
         }
     };
-    let mut headers = get::sealed_headers(store.headers(), &sealed);
-    wish.describe(&mut headers, range, total);
-    describe(&mut headers, call, wish, range, &known.manifest);
-    let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt)?;
+    let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt.clone())?;
     let mut opening = Opening::new(store.into_body(), opener, skip, false);
     // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
     opening.prime().await?;
-    Ok(get::answer(wish.status(total), headers, opening.into_body()))
+    known.proved(&located, salt);
+    Ok(get::answer(wish.status(range), headers, opening.into_body()))
 }
 
 /// The headers that only composite objects have: the number of parts, where one is asked for; the checksum.

@@ -114,7 +114,7 @@ async fn sealed_object(
     // Of the first answer: a second one knows nothing of response-content-type and the like.
     let mut headers = sealed_headers(store.headers(), &sealed);
     wish.describe(&mut headers, range, total);
-    let status = wish.status(total);
+    let status = wish.status(range);
     let mut received = sealed.received;
     if received.skip_to(wanted).is_err() {
         // The guess was made for a plain object.
@@ -172,16 +172,20 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
     }
     let (parts, _) = store.into_parts();
     if let Some(sealed) = open::envelope(rooms, call, &parts.headers).await? {
-        let Some(known) = sealed.composite.clone() else {
-            wish.resolve(sealed.length)?;
-            // It fits now, so it was another object before.
-            return Err(replaced());
+        let wanted = match &sealed.composite {
+            Some(known) => {
+                let range = wish.resolve_parts(&known.manifest)?;
+                known.manifest.locate(range).ok_or(seal::Error::Tampered)?.sealed
+            }
+            None => wish.resolve(sealed.length)?.chunks().sealed(sealed.length),
         };
-        let range = wish.resolve_parts(&known.manifest)?;
-        let located = known.manifest.locate(range).ok_or(seal::Error::Tampered)?;
-        let store = Target::of(call)?.again(rooms, &parts.headers, located.sealed).await?;
+        let store = Target::of(call)?.again(rooms, &parts.headers, wanted).await?;
         let sealed = Sealed { received: open::received(store.headers())?.0, ..sealed };
-        return get_composite(rooms, call, wish, sealed, known, store).await;
+        let store = StoreResponse::from_parts(parts, store.into_body());
+        return match sealed.composite.clone() {
+            Some(known) => get_composite(rooms, call, wish, sealed, known, store).await,
+            None => sealed_object(rooms, call, wish, sealed, store).await,
+        };
     }
     plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
 }

@@ -35,7 +35,7 @@ pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Resul
         let range = wish.resolve_parts(&known.manifest)?;
         wish.describe(&mut headers, range, sealed.length);
         composite::describe(&mut headers, call, wish, range, &known.manifest);
-        return Ok(get::answer(wish.status(sealed.length), headers, body::empty()));
+        return Ok(get::answer(wish.status(range), headers, body::empty()));
     }
     let range = wish.resolve(sealed.length)?;
     wish.describe(&mut headers, range, sealed.length);
@@ -43,7 +43,7 @@ pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Resul
         let sum = get::trailer_sum(rooms, call, store.headers(), &sealed).await?;
         response::add_checksum(&mut headers, &sum);
     }
-    Ok(get::answer(wish.status(sealed.length), headers, body::empty()))
+    Ok(get::answer(wish.status(range), headers, body::empty()))
 }
 
 /// The store's answer to a HEAD, which has no body whatever its Content-Length says.

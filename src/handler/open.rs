@@ -47,7 +47,10 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
     let opened = opened(rooms, &envelope, bucket, key).await?;
     let (received, total) = received(stored)?;
     let (length, composite) = match opened.layout(total)? {
-        Layout::Stream(length) => (length, None),
+        Layout::Stream(length) => {
+            rooms.manifests.forget(target);
+            (length, None)
+        }
         Layout::Composite => {
             let known = rooms.manifests.of(rooms, target, stored, &opened, total).await?;
             (known.manifest.length(), Some(known))

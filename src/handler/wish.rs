@@ -68,15 +68,15 @@ impl Wish {
         }
     }
 
-    /// The status: 206 for a range or a part. An empty object has no range to show, even as a part.
-    pub(super) fn status(self, total: PlainLen) -> StatusCode {
-        if self == Self::Whole || total.get() == 0 { StatusCode::OK } else { StatusCode::PARTIAL_CONTENT }
+    /// The status: 206 for a range or a part. An empty part has no range to show.
+    pub(super) fn status(self, range: PlainRange) -> StatusCode {
+        if self == Self::Whole || range.len() == 0 { StatusCode::OK } else { StatusCode::PARTIAL_CONTENT }
     }
 
     /// Content-Length and, for a range or a part, Content-Range.
     pub(super) fn describe(self, headers: &mut HeaderMap, range: PlainRange, total: PlainLen) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
-        if self.status(total) == StatusCode::PARTIAL_CONTENT {
+        if self.status(range) == StatusCode::PARTIAL_CONTENT {
             let shown = ContentRange { start: range.start(), end: range.end(), total: total.get() };
             headers.insert(header::CONTENT_RANGE, shown.to_header());
         }

@@ -176,7 +176,8 @@ impl Manifest {
             return self.piece(0, range);
         }
         let index = self.starts.partition_point(|(start, _)| *start <= range.start()).checked_sub(1)?;
-        self.piece(index, range)
+        // An empty part at the end begins where the object ends.
+        self.piece(index.min(self.parts.len() - 1), range)
     }
 
     /// What a range takes of the part after this one.

@@ -27,6 +27,8 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Result<Bytes, String>,
+    /// What came of the body, broken or not.
+    pub received: Vec<u8>,
 }
 
 impl Reply {
@@ -92,9 +94,22 @@ pub async fn exchange(to: SocketAddr, request: Request<AnyBody>) -> Option<Reply
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).map_err(|why| why.to_string());
-    Some(Reply { status: parts.status, headers: parts.headers, body })
+    let (parts, mut body) = sender.send_request(request).await.ok()?.into_parts();
+    let (mut received, mut broken) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => received.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Err(why) => broken = Some(why.to_string()),
+        }
+    }
+    let body = broken.map_or_else(|| Ok(received.clone().into()), Err);
+    Some(Reply { status: parts.status, headers: parts.headers, body, received })
+}
+
+/// A read; none if no answer came.
+pub async fn attempt(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Option<Reply> {
+    let hash = BodyHash::Sha256(hex::encode(Hasher::digest(Algorithm::Sha256, b"").value()));
+    exchange(to, signed(to, "GET", path, headers, hash).map(|()| full(""))).await
 }
 
 /// A request signed with the hash of its body.

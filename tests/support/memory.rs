@@ -3,23 +3,28 @@
 //! It does as much of S3 as the tests ask for, verifies no signature, and counts every request.
 #![allow(dead_code, clippy::disallowed_methods)] // Each test file uses its own part; bodies here are small.
 
+mod list;
+mod multipart;
+mod objects;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use md5::{Digest, Md5};
-use s3veil::s3::checksum::{Algorithm, Checksum, Hasher};
-use s3veil::s3::range::{ContentRange, RangeSpec};
+use s3veil::s3::Query;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+pub use multipart::Upload;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -49,6 +54,24 @@ pub enum Fault {
     NoLength,
 }
 
+/// A request that waits at the store until it is let go.
+pub struct Held {
+    met: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl Held {
+    /// Waits until the request is there.
+    pub async fn met(&self) {
+        self.met.notified().await;
+    }
+
+    /// Lets it go.
+    pub fn release(&self) {
+        self.released.notify_one();
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
@@ -60,7 +83,12 @@ pub struct Seen {
 #[derive(Default)]
 struct State {
     objects: Mutex<BTreeMap<String, Object>>,
-    faults: Mutex<VecDeque<Fault>>,
+    uploads: Mutex<BTreeMap<String, Upload>>,
+    /// Uploads so far.
+    created: Mutex<usize>,
+    held: Mutex<Option<(Method, Arc<Notify>, Arc<Notify>)>>,
+    /// With the method of the request that meets it; none: the next one.
+    faults: Mutex<VecDeque<(Option<Method>, Fault)>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -111,7 +139,28 @@ impl MemoryStore {
     }
 
     pub fn fail_next(&self, fault: Fault) {
-        self.state.faults.lock().unwrap().push_back(fault);
+        self.state.faults.lock().unwrap().push_back((None, fault));
+    }
+
+    /// The same for the next request of a method.
+    pub fn fail_next_of(&self, method: Method, fault: Fault) {
+        self.state.faults.lock().unwrap().push_back((Some(method), fault));
+    }
+
+    /// Holds the next request of a method.
+    pub fn hold_next_of(&self, method: Method) -> Held {
+        let held = Held { met: Arc::default(), released: Arc::default() };
+        *self.state.held.lock().unwrap() = Some((method, held.met.clone(), held.released.clone()));
+        held
+    }
+
+    /// The uploads under way, by their ids.
+    pub fn uploads(&self) -> BTreeMap<String, Upload> {
+        self.state.uploads.lock().unwrap().clone()
+    }
+
+    pub fn change_upload(&self, id: &str, change: impl FnOnce(&mut Upload)) {
+        change(self.state.uploads.lock().unwrap().get_mut(id).expect(id));
     }
 
     /// The requests since the last call.
@@ -130,7 +179,12 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
         query: query.clone(),
         headers: parts.headers.clone(),
     });
-    let fault = state.faults.lock().unwrap().pop_front();
+    let held = state.held.lock().unwrap().take_if(|(method, ..)| *method == parts.method);
+    if let Some((_, met, released)) = held {
+        met.notify_one();
+        released.notified().await;
+    }
+    let fault = fault(state, &parts.method);
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "Injected")),
         Some(Fault::Refuse(code)) => return Ok(error(403, code)),
@@ -142,20 +196,8 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
         Some(Fault::Close) => return Err(std::io::Error::other("closed on demand")),
         _ => {}
     }
-    let is_object = path.trim_start_matches('/').contains('/');
-    let mut response = match (parts.method.as_str(), is_object) {
-        ("PUT", true) => put(state, &path, &parts.headers, body).await,
-        ("GET", true) => get(state, &path, &parts.headers, true),
-        ("HEAD", true) => get(state, &path, &parts.headers, false),
-        ("DELETE", true) => {
-            state.objects.lock().unwrap().remove(&path);
-            answer(204, Bytes::new())
-        }
-        ("GET", false) => answer(200, list(state, &path, &query)),
-        _ => {
-            body.collect().await.ok();
-            answer(200, Bytes::new())
-        }
+    let mut response = match route(state, &parts, &query, body).await {
+        Ok(response) | Err(response) => response,
     };
     if let Some(kind) = query.split('&').find_map(|pair| pair.strip_prefix("response-content-type=")) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
@@ -169,120 +211,38 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
     })
 }
 
-async fn put(state: &State, path: &str, headers: &HeaderMap, body: Incoming) -> Response<Body> {
-    let Ok(body) = body.collect().await else { return error(400, "IncompleteBody") };
-    let mut body = body.to_bytes().to_vec();
-    let sha256 = headers.get("x-amz-content-sha256").map(HeaderValue::as_bytes);
-    if sha256 == Some(b"STREAMING-UNSIGNED-PAYLOAD-TRAILER") {
-        match unframe(&body, headers) {
-            Some(plain) => body = plain,
-            None => return error(400, "BadDigest"),
-        }
-    }
-    let old = state.objects.lock().unwrap().get(path).map(|object| object.headers.clone());
-    let exists = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") && old.is_some();
-    let other = headers
-        .get(header::IF_MATCH)
-        .is_some_and(|want| old.as_ref().and_then(|old| old.get(header::ETAG)) != Some(want));
-    if exists || other {
-        return error(412, "PreconditionFailed");
-    }
-    let kept = |name: &HeaderName| {
-        name.as_str().starts_with("x-amz-meta-")
-            || [
-                "content-type",
-                "cache-control",
-                "content-disposition",
-                "content-encoding",
-                "x-amz-storage-class",
-            ]
-            .contains(&name.as_str())
-    };
-    let mut stored: HeaderMap = headers
-        .iter()
-        .filter(|(name, _)| kept(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let etag = format!("\"{}\"", hex::encode(Md5::digest(&body)));
-    stored.insert(header::ETAG, etag.parse().unwrap());
-    stored.insert(header::LAST_MODIFIED, HeaderValue::from_static("Mon, 23 Nov 2026 00:00:00 GMT"));
-    state.objects.lock().unwrap().insert(path.to_owned(), Object { body, headers: stored });
-    let mut response = answer(200, Bytes::new());
-    response.headers_mut().insert(header::ETAG, etag.parse().unwrap());
-    response
+fn fault(state: &State, method: &Method) -> Option<Fault> {
+    let mut faults = state.faults.lock().unwrap();
+    let meets = |(of, _): &mut (Option<Method>, Fault)| of.as_ref().is_none_or(|of| of == method);
+    faults.pop_front_if(meets).map(|(_, fault)| fault)
 }
 
-/// aws-chunked with a trailing checksum, verified.
-fn unframe(mut wire: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    loop {
-        let end = wire.windows(2).position(|two| two == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&wire[..end]).ok()?, 16).ok()?;
-        wire = &wire[end + 2..];
-        if size == 0 {
-            break;
+async fn route(
+    state: &State,
+    parts: &http::request::Parts,
+    query: &str,
+    body: Incoming,
+) -> Result<Response<Body>, Response<Body>> {
+    let (path, headers) = (parts.uri.path(), &parts.headers);
+    let query = Query::parse(query).unwrap();
+    let is_object = path.trim_start_matches('/').contains('/');
+    let body = objects::received(headers, body).await?;
+    Ok(match (parts.method.as_str(), is_object, query.get("uploadId")) {
+        ("POST", true, None) if query.has("uploads") => multipart::create(state, path, headers),
+        (method, true, Some(id)) => multipart::run(state, (method, path), id, &query, headers, body),
+        ("PUT", true, _) if headers.contains_key("x-amz-copy-source") => objects::copy(state, path, headers),
+        ("PUT", true, _) => objects::put(state, path, headers, body),
+        ("GET", true, _) => objects::get(state, path, headers, true),
+        ("HEAD", true, _) => objects::get(state, path, headers, false),
+        ("DELETE", true, _) => {
+            state.objects.lock().unwrap().remove(path);
+            answer(204, Bytes::new())
         }
-        out.extend_from_slice(wire.get(..size)?);
-        wire = wire.get(size..)?.strip_prefix(b"\r\n")?;
-    }
-    let (name, value) = std::str::from_utf8(wire.strip_suffix(b"\r\n\r\n")?).ok()?.split_once(':')?;
-    let algorithm = Algorithm::from_header(name)?;
-    let announced = headers.get("x-amz-trailer")? == name;
-    let length = headers.get("x-amz-decoded-content-length")?.to_str().ok()?.parse() == Ok(out.len());
-    let right = Checksum::parse(algorithm, value) == Some(Hasher::digest(algorithm, &out));
-    (announced && length && right).then_some(out)
-}
-
-fn get(state: &State, path: &str, headers: &HeaderMap, with_body: bool) -> Response<Body> {
-    let Some(object) = state.objects.lock().unwrap().get(path).cloned() else {
-        return error(404, "NoSuchKey");
-    };
-    let etag = object.headers.get(header::ETAG);
-    let condition = |name: HeaderName| headers.get(name).map(|want| Some(want) == etag || want == "*");
-    if condition(header::IF_MATCH) == Some(false) {
-        return error(412, "PreconditionFailed");
-    }
-    if condition(header::IF_NONE_MATCH) == Some(true) {
-        let mut response = answer(304, Bytes::new());
-        response.headers_mut().extend(object.headers.clone());
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(object.body.len()));
-        return response;
-    }
-    let total = object.body.len() as u64;
-    let ranged = condition(header::IF_RANGE) != Some(false);
-    let spec = headers.get(header::RANGE).filter(|_| ranged).and_then(RangeSpec::parse);
-    let (status, start, end) = match spec.map(|spec| spec.resolve(total)) {
-        None => (200, 0, total),
-        Some(Some((start, end))) => (206, start, end),
-        Some(None) => return error(416, "InvalidRange"),
-    };
-    let body = Bytes::from(object.body[start as usize..end as usize].to_vec());
-    let mut response = answer(status, if with_body { body } else { Bytes::new() });
-    response.headers_mut().extend(object.headers);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
-    if status == 206 {
-        response.headers_mut().insert(header::CONTENT_RANGE, ContentRange { start, end, total }.to_header());
-    }
-    response
-}
-
-fn list(state: &State, bucket: &str, query: &str) -> Bytes {
-    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default();
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult>");
-    for (path, object) in state.objects.lock().unwrap().iter() {
-        let Some(key) = path.strip_prefix(&format!("{}/", bucket.trim_end_matches('/'))) else { continue };
-        if key.starts_with(prefix) {
-            let etag =
-                object.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
-            let key = quick_xml::escape::escape(key);
-            let size = object.body.len();
-            xml.push_str(&format!(
-                "<Contents><Key>{key}</Key><ETag>{etag}</ETag><Size>{size}</Size></Contents>"
-            ));
-        }
-    }
-    xml.push_str("</ListBucketResult>");
-    xml.into()
+        ("GET", false, _) if query.has("uploads") => multipart::list_uploads(state, path),
+        ("GET", false, _) => answer(200, list::list(state, path, &query).into()),
+        ("DELETE", false, _) if query.is_empty() => list::delete_bucket(state, path),
+        _ => answer(200, Bytes::new()),
+    })
 }
 
 /// The response's head with its Content-Length, and less of the body than that.

@@ -4,3 +4,4 @@ pub mod client;
 pub mod memory;
 pub mod program;
 pub mod proxy;
+pub mod upload;

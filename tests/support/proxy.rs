@@ -41,7 +41,8 @@ impl Proxy {
         Self::run(other.keys.clone(), store, "", more).await
     }
 
-    async fn run(keys: Arc<TempDir>, store: &str, store_settings: &str, more: &str) -> Self {
+    /// With this keystore, `store_settings` and all.
+    pub async fn run(keys: Arc<TempDir>, store: &str, store_settings: &str, more: &str) -> Self {
         let path = keys.path().join("keys");
         init_dev(&path).await.unwrap();
         // What `more` says of [auth] itself stands beside the identities, which TOML wants before it.

@@ -174,7 +174,11 @@ impl Completion<'_> {
         if !store.status().is_success() {
             return refused(store, wanted).await;
         }
-        let answer = self.answer(store, &record, checksum.as_ref()).await?;
+        let answer = match self.answer(store, &record, checksum.as_ref()).await? {
+            Ok(answer) => answer,
+            // Not completed: the client may try again.
+            Err(refused) => return Ok(refused),
+        };
         rooms.uploads.remove(rooms, call.who(), bucket, key, id).await;
         Ok(answer)
     }
@@ -278,12 +282,13 @@ impl Completion<'_> {
         }
     }
 
+    /// The answer to a completion; the store's, if that has no object in it.
     async fn answer(
         &self,
         store: StoreResponse,
         record: &Record,
         checksum: Option<&ObjectChecksum>,
-    ) -> Result<Answer> {
+    ) -> Result<std::result::Result<Answer, Answer>> {
         let (parts, store_body) = store.into_parts();
         let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
         let completed: Completed = from_store(&text)?;
@@ -293,10 +298,10 @@ impl Completion<'_> {
         match (completed.code, completed.etag) {
             (None, Some(etag)) => {
                 let shown = checksum.map(ObjectChecksum::shown);
-                self.result(headers, completed.location.as_deref(), &etag, shown)
+                self.result(headers, completed.location.as_deref(), &etag, shown).map(Ok)
             }
             // A store may find an error when it has already said 200 (S3's own way).
-            (Some(_), _) => Ok(document(headers, text)),
+            (Some(_), _) => Ok(Err(document(headers, text))),
             (None, None) => Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
         }
     }
