@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use s3veil::aws::sign::BodyHash;
 use servers::Store;
-use support::client::{Reply, exchange, get, get_range, put, send, signed};
+use support::client::{Reply, exchange, full, get, get_range, put, send, signed};
 use support::program::Program;
 use support::proxy::pattern;
+use support::upload::{Upload, document, inner};
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -95,45 +95,22 @@ async fn balance(replicas: [SocketAddr; 2], given: Arc<[AtomicUsize; 2]>) -> Soc
     address
 }
 
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
-    text.split_once(before).and_then(|(_, rest)| rest.split_once(after)).map_or("", |(found, _)| found)
-}
-
 fn text(reply: &Reply) -> String {
-    assert_eq!(reply.status, StatusCode::OK, "{}", String::from_utf8_lossy(reply.bytes()));
+    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(reply.bytes()));
     String::from_utf8(reply.bytes().to_vec()).unwrap()
 }
 
-async fn create(to: SocketAddr, path: &str) -> String {
-    let created = text(&send(to, "POST", &format!("{path}?uploads"), &[], b"").await);
-    between(&created, "<UploadId>", "</UploadId>").to_owned()
-}
-
-async fn upload(to: SocketAddr, path: &str, id: &str, number: usize, body: &[u8]) -> String {
-    let reply = put(to, &format!("{path}?partNumber={number}&uploadId={id}"), body).await;
-    assert_eq!(reply.status, 200, "{reply:?}");
-    reply.header("etag").to_owned()
-}
-
-fn document(parts: &[(usize, String)]) -> String {
-    let part = |(number, etag): &(usize, String)| {
-        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
-    };
-    format!(
-        "<CompleteMultipartUpload>{}</CompleteMultipartUpload>",
-        parts.iter().map(part).collect::<String>()
-    )
-}
-
 /// Numbers and ETags as ListParts shows them.
-async fn listed(to: SocketAddr, path: &str, id: &str) -> Vec<(usize, String)> {
-    let list = text(&get(to, &format!("{path}?uploadId={id}")).await);
-    let parts = list.split("<Part>").skip(1);
+async fn listed(upload: &Upload) -> Vec<(u32, String)> {
+    let list = text(&upload.list().await);
     let part = |part: &str| {
-        let number = between(part, "<PartNumber>", "</PartNumber>").parse().unwrap();
-        (number, between(part, "<ETag>", "</ETag>").replace("&quot;", "\""))
+        let inner = |element: &str| {
+            let found = part.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once('<'));
+            found.unwrap().0.replace("&quot;", "\"")
+        };
+        (inner("PartNumber").parse().unwrap(), inner("ETag"))
     };
-    parts.map(part).collect()
+    list.split("<Part>").skip(1).map(part).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,24 +118,23 @@ async fn a_client_alternates_between_two() {
     let Some(replicas) = Replicas::start(servers::minio()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/key");
     let bodies = [pattern(5 * MIB + 1), pattern(6 * MIB), pattern(5 * MIB), pattern(70_001)];
-    let id = create(to, path).await;
+    let upload = Upload::start(to, path, &[]).await;
     let mut parts = Vec::new();
     for (number, body) in (1..).zip(&bodies) {
         // Sent again, with other content, and by the other replica.
-        upload(to, path, &id, number, &body[..body.len() - 1]).await;
-        parts.push((number, upload(to, path, &id, number, body).await));
+        upload.part(number, &body[..body.len() - 1]).await;
+        parts.push((number, upload.part(number, body).await));
     }
-    assert_eq!(listed(to, path, &id).await, parts);
-    assert_eq!(listed(to, path, &id).await, parts);
-    let done = send(to, "POST", &format!("{path}?uploadId={id}"), &[], document(&parts).as_bytes()).await;
-    assert!(text(&done).contains("CompleteMultipartUploadResult"));
+    assert_eq!(listed(&upload).await, parts);
+    assert_eq!(listed(&upload).await, parts);
+    assert!(text(&upload.complete(&parts).await).contains("CompleteMultipartUploadResult"));
     let whole = bodies.concat();
     for _ in 0..2 {
         assert!(get(to, path).await.bytes() == whole);
         let across = get_range(to, path, &format!("bytes={}-{}", 5 * MIB - 100, 11 * MIB + 100)).await;
         assert!(across.bytes() == &whole[5 * MIB - 100..=11 * MIB + 100]);
-        let list = text(&get(to, "/bucket?list-type=2").await);
-        assert_eq!(between(&list, "<Size>", "</Size>"), whole.len().to_string());
+        let list = get(to, "/bucket?list-type=2").await;
+        assert_eq!(inner(&list, "Size"), whole.len().to_string());
     }
     let shares = [&replicas.given[0], &replicas.given[1]].map(|count| count.load(Ordering::Relaxed));
     assert!(shares[0].abs_diff(shares[1]) <= 1 && shares[0] > 8, "{shares:?}");
@@ -171,13 +147,13 @@ async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
     let Some(mut replicas) = Replicas::start(servers::minio()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/a%20key");
     let bodies = [pattern(5 * MIB + 7), pattern(5 * MIB), pattern(9 * MIB + 1), pattern(5)];
-    let id = create(to, path).await;
-    upload(to, path, &id, 1, &bodies[0]).await;
-    upload(to, path, &id, 2, &bodies[1]).await;
+    let upload = Upload::start(to, path, &[]).await;
+    upload.part(1, &bodies[0]).await;
+    upload.part(2, &bodies[1]).await;
 
     // Half of the third part is on its way when its replica is killed.
     let (half, rest) = (Bytes::from(bodies[2].clone()), bodies[2].len().to_string());
-    let third = format!("{path}?partNumber=3&uploadId={id}");
+    let third = format!("{path}?partNumber=3&uploadId={}", upload.id);
     let victim = replicas.both[0].address;
     let head = signed(victim, "PUT", &third, &[("content-length", rest.as_str())], BodyHash::Unsigned);
     let (sent, arrived) = tokio::sync::oneshot::channel::<()>();
@@ -198,16 +174,15 @@ async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
     replicas.both[0].kill();
     assert!(cut.await.unwrap().is_none(), "an answer of a replica that was killed");
 
-    let uploads = text(&get(to, "/bucket?uploads").await);
-    assert_eq!(between(&uploads, "<Key>", "</Key>"), "a key");
-    let found = between(&uploads, "<UploadId>", "</UploadId>").to_owned();
-    let mut parts = listed(to, path, &found).await;
+    let uploads = get(to, "/bucket?uploads").await;
+    assert_eq!(inner(&uploads, "Key"), "a key");
+    let found = Upload { to, path: path.to_owned(), id: inner(&uploads, "UploadId") };
+    let mut parts = listed(&found).await;
     assert_eq!(parts.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
     for number in [3, 4] {
-        parts.push((number, upload(to, path, &found, number, &bodies[number - 1]).await));
+        parts.push((number, found.part(number, &bodies[number as usize - 1]).await));
     }
-    let done = send(to, "POST", &format!("{path}?uploadId={found}"), &[], document(&parts).as_bytes()).await;
-    text(&done);
+    text(&found.complete(&parts).await);
     replicas.restart(0);
     for replica in &replicas.both {
         assert!(get(replica.address, path).await.bytes() == bodies.concat());
@@ -215,15 +190,15 @@ async fn an_upload_is_found_and_gone_on_with_after_a_kill() {
     replicas.leave_nothing(path).await;
 }
 
-/// Two parts, of which one is kept aside: the upload's address, its document, and the whole.
-async fn ready(to: SocketAddr, path: &str, round: usize) -> (String, String, Vec<u8>) {
+/// Two parts, of which one is kept aside: the upload, its list, and the whole.
+async fn ready(to: SocketAddr, path: &str, round: usize) -> (Upload, Vec<(u32, String)>, Vec<u8>) {
     let bodies = [pattern(5 * MIB + round), pattern(100 + round)];
-    let id = create(to, path).await;
+    let upload = Upload::start(to, path, &[]).await;
     let mut parts = Vec::new();
     for (number, body) in (1..).zip(&bodies) {
-        parts.push((number, upload(to, path, &id, number, body).await));
+        parts.push((number, upload.part(number, body).await));
     }
-    (format!("{path}?uploadId={id}"), document(&parts), bodies.concat())
+    (upload, parts, bodies.concat())
 }
 
 /// A client that did not wait for the first answer asks another replica, while the first is still at it.
@@ -232,14 +207,11 @@ async fn two_completions_at_once_are_one() {
     let Some(replicas) = Replicas::start(servers::minio()).await else { return };
     let (to, path) = (replicas.balancer, "/bucket/key");
     for round in 0..10 {
-        let (query, document, whole) = ready(to, path, round).await;
-        let [first, second] = [(); 2].map(|()| send(to, "POST", &query, &[], document.as_bytes()));
-        let (first, second) = tokio::join!(first, second);
-        assert_eq!(
-            between(&text(&first), "<ETag>", "</ETag>"),
-            between(&text(&second), "<ETag>", "</ETag>"),
-            "round {round}"
-        );
+        let (upload, parts, whole) = ready(to, path, round).await;
+        let (first, second) = tokio::join!(upload.complete(&parts), upload.complete(&parts));
+        text(&first);
+        text(&second);
+        assert_eq!(inner(&first, "ETag"), inner(&second, "ETag"), "round {round}");
         assert!(get(to, path).await.bytes() == whole, "round {round}");
     }
     replicas.leave_nothing(path).await;
@@ -253,17 +225,16 @@ async fn a_completion_survives_a_kill_at_any_moment() {
     let (to, path) = (replicas.balancer, "/bucket/key");
     let mut cut_short = 0;
     for round in 0..12 {
-        let (query, document, whole) = ready(to, path, round).await;
-        let first = replicas.both[0].address;
-        let body = support::client::full(document.clone());
-        let mut request = signed(first, "POST", &query, &[], BodyHash::Unsigned).map(|()| body);
-        request.headers_mut().insert("content-length", document.len().into());
-        let asked = tokio::spawn(exchange(first, request));
+        let (upload, parts, whole) = ready(to, path, round).await;
+        let (first, document) = (replicas.both[0].address, document(&parts));
+        let length = [("content-length", &*document.len().to_string())];
+        let request = signed(first, "POST", &upload.at(), &length, BodyHash::Unsigned);
+        let asked = tokio::spawn(exchange(first, request.map(|()| full(document))));
         // Spread over the time that a completion takes.
         tokio::time::sleep(Duration::from_millis(round as u64)).await;
         replicas.both[0].kill();
         cut_short += usize::from(asked.await.unwrap().is_none());
-        let done = send(to, "POST", &query, &[], document.as_bytes()).await;
+        let done = upload.complete(&parts).await;
         assert!(text(&done).contains("CompleteMultipartUploadResult"), "round {round}");
         assert!(get(to, path).await.bytes() == whole, "round {round}");
         replicas.restart(0);
