@@ -63,7 +63,7 @@ every! {
     minio MINIO {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
         depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
-            object_lock tags acl storage_class;
+            versioned_uploads object_lock locked_uploads tags acl storage_class;
     }
     // No versions, tags, ACLs; a PUT is done whatever its conditions.
     garage GARAGE {

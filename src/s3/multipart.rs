@@ -284,6 +284,28 @@ pub struct Listing {
     pub next_continuation_token: Option<String>,
 }
 
+/// A page of a store's ListObjectVersions.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VersionListing {
+    /// The versions.
+    #[serde(rename = "Version", default)]
+    pub versions: Vec<ListedVersion>,
+    /// The delete markers, which are versions too.
+    #[serde(rename = "DeleteMarker", default)]
+    pub markers: Vec<ListedVersion>,
+}
+
+/// A version of [`VersionListing`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedVersion {
+    /// Its key.
+    pub key: String,
+    /// Its id, `null` for one from before versioning.
+    pub version_id: String,
+}
+
 /// An object of [`Listing`].
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -8,12 +8,13 @@ import sys
 import depth_multipart
 import depth_objects
 import depth_stores
+import depth_uploads
 from common import s3
 
 name = sys.argv[1]
-part = next(getattr(room, name) for room in (depth_objects, depth_stores, depth_multipart) if hasattr(room, name))
+part = next(getattr(room, name) for room in (depth_objects, depth_stores, depth_multipart, depth_uploads) if hasattr(room, name))
 client, bucket = s3(), f"depth-{name.replace('_', '-')}"
-if name != "object_lock":  # which a bucket has from the beginning or not at all
+if name not in ("object_lock", "locked_uploads"):  # which a bucket has from the beginning or not at all
     client.create_bucket(Bucket=bucket)
 part(client, bucket)
 print(f"{name}: {part.__doc__.splitlines()[0]}")

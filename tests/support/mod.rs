@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod memory;
+pub mod program;
 pub mod proxy;
 pub mod upload;

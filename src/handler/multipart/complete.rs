@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -31,6 +32,27 @@ use crate::seal::{self, Block, Manifest, Part, PartNumber, PlainLen, SealedLen};
 /// The largest document: 10,000 parts of some 400 bytes.
 const MAX_DOCUMENT: u64 = 8 * 1024 * 1024;
 const ANSWER_MAX: usize = 64 * 1024;
+
+/// How often, and how long after each other, parts are looked for that are not there.
+const LOOKS: u32 = 10;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why an upload can't be completed.
+enum Refusal {
+    /// Whatever else happens.
+    Final(Error),
+    /// Upload or parts are not there: not yet, not any more, or another request is completing it at this moment.
+    Missing(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        if error.code() == Code::NoSuchUpload { Self::Missing(error) } else { Self::Final(error) }
+    }
+}
+
+type Attempt<T> = std::result::Result<T, Refusal>;
 
 pub(super) async fn complete(rooms: &Arc<Rooms>, mut call: Call, body: ByteBody) -> Result<Answer> {
     let mut payload = call.take_payload();
@@ -86,30 +108,38 @@ struct Completion<'a> {
 }
 
 impl Completion<'_> {
+    /// A replica that was killed, or that a client did not wait for, may be completing the same upload. MinIO empties
+    /// its list of parts before the object is there, under a lock that listing it does not wait for. So what is missing
+    /// is looked for until the object is there, or nothing can be moving any more.
     async fn run(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
-        match self.once(wanted).await {
-            Err(gone) if gone.code() == Code::NoSuchUpload => match self.before(wanted).await? {
-                Some(answer) => Ok(answer),
-                None => Err(gone),
-            },
-            result => result,
+        for look in 1.. {
+            let missing = match self.once(wanted).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::Missing(error)) => error,
+            };
+            match self.before(wanted).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) if look == LOOKS || missing.code() == Code::NoSuchUpload => return Err(missing),
+                // The object that was there is just being replaced.
+                Err(error) if look == LOOKS || error.code() != Code::ServiceUnavailable => return Err(error),
+                _ => tokio::time::sleep(LOOK).await,
+            }
         }
+        unreachable!("the last look returns")
     }
 
-    async fn once(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Answer> {
+    async fn once(&self, wanted: &[(PartNumber, CompletedPart)]) -> Attempt<Answer> {
         let (rooms, call) = (self.rooms, self.call);
         let (bucket, key) = call.object()?;
         let id = upload_id(call)?;
         let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, true).await?;
         let opened = record.open(rooms, bucket, key).await?;
         let etags: HashMap<u32, &str> =
-            wanted.iter().map(|(_, part)| (part.part_number, bare(&part.etag))).collect();
-        // A store that lists no ETags checks them itself.
-        let same = |listed: &ListedPart| {
-            let etag = etags.get(&listed.part_number);
-            etag.is_some_and(|etag| listed.etag.is_empty() || bare(&listed.etag) == *etag)
-        };
-        let stored = stored_parts(rooms, call, same).await?;
+            wanted.iter().map(|(_, part)| (part.part_number, part.etag.as_str())).collect();
+        let named =
+            |listed: &ListedPart| etags.get(&listed.part_number).is_some_and(|etag| is_named(listed, etag));
+        let stored = stored_parts(rooms, call, named).await?;
         let (parts, staged) = self.parts(wanted, &stored, (bucket, key), id).await?;
         let checksum = ObjectChecksum::of(&record, call.headers(), wanted, &parts)?;
         let parts = parts.iter().zip(wanted).map(|((number, length), (_, part))| {
@@ -134,7 +164,7 @@ impl Completion<'_> {
         };
         let closing = match self.close(staged, &block).await? {
             Ok(etag) => etag,
-            Err(refused) => return ended(refused),
+            Err(store) => return refused(store, wanted).await,
         };
         let listed = whole.iter().map(|(number, part)| (u32::from(number.get()), part.etag.as_str()));
         let document = to_xml(&Complete::new(listed.chain([(MANIFEST, closing.as_str())])));
@@ -146,7 +176,7 @@ impl Completion<'_> {
             .body(StoreBody::record(document));
         let store = rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return ended(forward::answer(store));
+            return refused(store, wanted).await;
         }
         let answer = match self.answer(store, &record, checksum.as_ref()).await? {
             Ok(answer) => answer,
@@ -164,14 +194,19 @@ impl Completion<'_> {
         stored: &HashMap<u32, ListedPart>,
         place: (&Bucket, &Key),
         id: &str,
-    ) -> Result<(Vec<(PartNumber, PlainLen)>, Option<Staged>)> {
+    ) -> Attempt<(Vec<(PartNumber, PlainLen)>, Option<Staged>)> {
         let (mut parts, mut last) = (Vec::with_capacity(wanted.len()), None);
         for (index, (number, part)) in wanted.iter().enumerate() {
             let is_last = index + 1 == wanted.len();
-            let length = match stored.get(&part.part_number) {
+            let listed = stored.get(&part.part_number);
+            let length = match listed.filter(|listed| is_named(listed, &part.etag)) {
                 Some(listed) => SealedLen::new(listed.size),
                 None => {
                     let staged = self.staged(*number, part, place, id, is_last).await?;
+                    let staged = staged.ok_or_else(|| match listed {
+                        Some(_) => Refusal::Final(invalid_part(part)),
+                        None => Refusal::Missing(invalid_part(part)),
+                    })?;
                     let length = staged.length;
                     last = Some(staged);
                     length
@@ -179,14 +214,16 @@ impl Completion<'_> {
             };
             let length = length.part().ok_or(seal::Error::Tampered)?;
             if !is_last && length.get() < self.rooms.backend.min_part() {
-                return Err(too_small(part, length, self.rooms.backend.min_part()));
+                return Err(too_small(part, length, self.rooms.backend.min_part()).into());
             }
             parts.push((*number, length));
         }
         Ok((parts, last))
     }
 
-    /// A part that is kept aside, if this is its ETag.
+    /// A part that is kept aside; `None` if there is none.
+    ///
+    /// Errors: InvalidPart if its ETag is another.
     async fn staged(
         &self,
         number: PartNumber,
@@ -194,28 +231,30 @@ impl Completion<'_> {
         place: (&Bucket, &Key),
         id: &str,
         with_body: bool,
-    ) -> Result<Staged> {
+    ) -> Result<Option<Staged>> {
         let method = if with_body { Method::GET } else { Method::HEAD };
         let request = self.rooms.uploads.staged(method, place, id, number, self.call.who());
         let store = self.rooms.backend.send(request).await?;
-        let text = |name| store.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let same = text(header::ETAG).is_some_and(|etag| bare(etag) == bare(&part.etag));
         match store.status() {
-            StatusCode::OK if same => {}
-            StatusCode::OK | StatusCode::NOT_FOUND => return Err(invalid_part(part)),
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
             status => return Err(unwell(status)),
+        }
+        let text = |name| store.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        if text(header::ETAG).is_none_or(|etag| bare(etag) != bare(&part.etag)) {
+            return Err(invalid_part(part));
         }
         let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let length = SealedLen::new(length.ok_or(seal::Error::Tampered)?);
-        Ok(Staged { length, body: store.into_body() })
+        Ok(Some(Staged { length, body: store.into_body() }))
     }
 
-    /// Sends what comes behind the whole parts, and gives its ETag.
+    /// Sends what comes behind the whole parts, and gives its ETag, or the store's refusal.
     async fn close(
         &self,
         staged: Option<Staged>,
         block: &Block,
-    ) -> Result<std::result::Result<String, Answer>> {
+    ) -> Result<std::result::Result<String, StoreResponse>> {
         let (bucket, key) = self.call.object()?;
         let staged = staged.map(|staged| (staged.body, staged.length.get()));
         let number = MANIFEST.to_string();
@@ -226,7 +265,7 @@ impl Completion<'_> {
                 .body(StoreBody::closing(staged, block));
         let store = self.rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return Ok(Err(forward::answer(store)));
+            return Ok(Err(store));
         }
         let etag = store.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let etag = etag.ok_or_else(|| Error::new(Code::InternalError, "The store gave a part no ETag."))?;
@@ -305,9 +344,9 @@ impl Completion<'_> {
     }
 }
 
-/// What the store answers instead of an end. If the upload is gone by now, another request may have completed it.
-fn ended(refused: Answer) -> Result<Answer> {
-    if refused.status() == StatusCode::NOT_FOUND { Err(no_such_upload()) } else { Ok(refused) }
+/// Whether this is the part that the client names. A store that lists no ETags checks them itself.
+fn is_named(listed: &ListedPart, etag: &str) -> bool {
+    listed.etag.is_empty() || bare(&listed.etag) == bare(etag)
 }
 
 /// A checksum as S3 shows it.
@@ -323,6 +362,24 @@ fn document(mut headers: HeaderMap, xml: impl Into<Bytes>) -> Answer {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     get::answer(StatusCode::OK, headers, body::full(xml))
+}
+
+/// What the store refuses, in its own words, unless it lacks what was there before.
+async fn refused(store: StoreResponse, wanted: &[(PartNumber, CompletedPart)]) -> Attempt<Answer> {
+    match store.status() {
+        StatusCode::NOT_FOUND => Err(Refusal::Missing(no_such_upload())),
+        StatusCode::BAD_REQUEST => {
+            let (parts, store_body) = store.into_parts();
+            let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+            match from_store::<Completed>(&text).ok().and_then(|error| error.code) {
+                Some(code) if code == Code::InvalidPart.as_str() => {
+                    Err(Refusal::Missing(invalid_part(&wanted[0].1)))
+                }
+                _ => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
+            }
+        }
+        _ => Ok(forward::answer(store)),
+    }
 }
 
 fn invalid_part(part: &CompletedPart) -> Error {

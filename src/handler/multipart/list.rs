@@ -19,8 +19,8 @@ use crate::seal::{self, SealedLen};
 /// A page of 1,000 parts.
 const PAGE_MAX: usize = 4 * 1024 * 1024;
 
-/// The parts that the store has of an upload, of those that fit, by number, in sealed bytes. Most stores have one of a
-/// number, the last; SeaweedFS has each that was ever sent.
+/// The parts that the store has of an upload, by number, in sealed bytes, without the manifest's. Most stores have one of
+/// a number, the last; SeaweedFS has each that was ever sent: it is the one that fits, if there is one.
 pub(super) async fn stored_parts(
     rooms: &Rooms,
     call: &Call,
@@ -38,7 +38,11 @@ pub(super) async fn stored_parts(
             }
         };
         let last = page.parts.last().map(|part| part.part_number);
-        parts.extend(page.parts.into_iter().filter(&fits).map(|part| (part.part_number, part)));
+        for part in page.parts.into_iter().filter(|part| part.part_number < MANIFEST) {
+            if fits(&part) || !parts.contains_key(&part.part_number) {
+                parts.insert(part.part_number, part);
+            }
+        }
         // It ends at S3's last number, whatever the store says.
         let next = page.next_part_number_marker.or(last).filter(|next| (marker + 1..MANIFEST).contains(next));
         marker = match next.filter(|_| page.is_truncated) {

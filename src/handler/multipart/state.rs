@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use moka::sync::Cache;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +19,7 @@ use crate::auth::Who;
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, gather};
 use crate::s3::address::RESERVED_PREFIX;
-use crate::s3::multipart::{ListedObject, Listing, MAX_PARTS, from_store};
+use crate::s3::multipart::{ListedObject, Listing, MAX_PARTS, VersionListing, from_store};
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{self, Envelope, Opened, PartNumber};
 
@@ -29,6 +30,9 @@ const TIME: Duration = Duration::from_secs(3600);
 /// The most bytes of a record, and of a page of a listing.
 const RECORD_MAX: usize = 64 * 1024;
 const LISTING_MAX: usize = 8 * 1024 * 1024;
+
+/// Pages of versions that one upload can leave: each part sent ten times.
+const PAGES: usize = 100;
 
 /// Where uploads under way are kept, as typed in `proxy.toml`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -189,14 +193,44 @@ impl Uploads {
     }
 
     async fn clear(&self, rooms: &Rooms, who: &Who, bucket: &Bucket, id: &str) -> Result<()> {
+        let mut versioned = false;
         for object in self.objects(rooms, who, bucket, id).await? {
-            let Some(key) = Key::parse(&object.key).filter(Key::is_reserved) else { continue };
-            let place = self.bucket.as_ref().unwrap_or(bucket);
-            let request =
-                StoreRequest::new(Method::DELETE, Some(place), Some(&key), StoreHeaders::default(), who);
-            written(rooms.backend.send(request).await?)?;
+            versioned |= self.delete(rooms, who, bucket, &object.key, None).await?;
+        }
+        // A versioned bucket keeps them, and what says that they are gone. All that is listed goes, so each page is the
+        // first; a store that says so and keeps it is not asked for ever.
+        for _ in 0..PAGES {
+            if !versioned {
+                break;
+            }
+            let query = [("versions", ""), ("prefix", &prefix(id))];
+            let page: VersionListing = self.list(rooms, who, bucket, Query::from_pairs(query)).await?;
+            versioned = !(page.versions.is_empty() && page.markers.is_empty());
+            for version in page.versions.into_iter().chain(page.markers) {
+                self.delete(rooms, who, bucket, &version.key, Some(&version.version_id)).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Deletes an object, or a version; true if a version of it stays behind.
+    async fn delete(
+        &self,
+        rooms: &Rooms,
+        who: &Who,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<bool> {
+        let key = Key::parse(key).filter(Key::is_reserved).ok_or(seal::Error::Tampered)?;
+        let place = self.bucket.as_ref().unwrap_or(bucket);
+        let mut request =
+            StoreRequest::new(Method::DELETE, Some(place), Some(&key), StoreHeaders::default(), who);
+        if let Some(version) = version {
+            request = request.query(Query::from_pairs([("versionId", version)]));
+        }
+        let store = written(rooms.backend.send(request).await?)?;
+        Ok(version.is_none() && store.headers().contains_key("x-amz-version-id"))
     }
 
     async fn objects(
@@ -206,36 +240,52 @@ impl Uploads {
         bucket: &Bucket,
         id: &str,
     ) -> Result<Vec<ListedObject>> {
-        let prefix = format!("{RESERVED_PREFIX}uploads/{id}/");
         let (mut objects, mut token) = (Vec::new(), None);
         loop {
-            let mut query = Query::from_pairs([("list-type", "2"), ("prefix", &prefix)]);
+            let mut query = Query::from_pairs([("list-type", "2"), ("prefix", &prefix(id))]);
             if let Some(token) = token.take() {
                 query.push("continuation-token", token);
             }
-            let place = self.bucket.as_ref().unwrap_or(bucket);
-            let request =
-                StoreRequest::new(Method::GET, Some(place), None, StoreHeaders::default(), who).query(query);
-            let store = rooms.backend.send(request).await?;
-            if store.status() != StatusCode::OK {
-                return Err(unwell(store.status()));
-            }
-            let text = gather(store.into_body(), LISTING_MAX).await.map_err(body::Broken::Store)?;
-            let page: Listing = from_store(&text)?;
+            let page: Listing = self.list(rooms, who, bucket, query).await?;
             objects.extend(page.contents);
+            if objects.len() > MAX_PARTS {
+                return Err(seal::Error::Tampered.into());
+            }
             token = page.next_continuation_token.filter(|_| page.is_truncated);
-            // A record and a part of each number: a store that lists more has made them up.
-            if token.is_none() || objects.len() > MAX_PARTS {
+            if token.is_none() {
                 return Ok(objects);
             }
         }
     }
 
+    /// A page of a listing.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        rooms: &Rooms,
+        who: &Who,
+        bucket: &Bucket,
+        query: Query,
+    ) -> Result<T> {
+        let place = self.bucket.as_ref().unwrap_or(bucket);
+        let request =
+            StoreRequest::new(Method::GET, Some(place), None, StoreHeaders::default(), who).query(query);
+        let store = rooms.backend.send(request).await?;
+        if store.status() != StatusCode::OK {
+            return Err(unwell(store.status()));
+        }
+        from_store(&gather(store.into_body(), LISTING_MAX).await.map_err(body::Broken::Store)?)
+    }
+
     fn request(&self, method: Method, bucket: &Bucket, id: &str, name: &str, who: &Who) -> StoreRequest {
-        let key = Key::parse(&format!("{RESERVED_PREFIX}uploads/{id}/{name}")).expect("the key is short");
+        let key = Key::parse(&format!("{}{name}", prefix(id))).expect("the key is short");
         let place = self.bucket.as_ref().unwrap_or(bucket);
         StoreRequest::new(method, Some(place), Some(&key), StoreHeaders::default(), who)
     }
+}
+
+/// What the keys of all that is kept of an upload begin with.
+fn prefix(id: &str) -> String {
+    format!("{RESERVED_PREFIX}uploads/{id}/")
 }
 
 /// A name for an upload that is a key at every store.
@@ -248,11 +298,10 @@ fn id(bucket: &Bucket, key: &Key, upload_id: &str) -> String {
     hex::encode(&hash.finalize()[..20])
 }
 
-fn written(store: StoreResponse) -> Result<()> {
-    if store.status().is_success() { Ok(()) } else { Err(unwell(store.status())) }
+fn written(store: StoreResponse) -> Result<StoreResponse> {
+    if store.status().is_success() { Ok(store) } else { Err(unwell(store.status())) }
 }
 
-/// What a client is told when the store does not do what s3veil asks of it under `.s3veil/`: nothing of what is there.
 pub(super) fn unwell(status: StatusCode) -> Error {
     let why =
         "The store did not do what an upload needs under '.s3veil/'. Please try again; see state.bucket.";

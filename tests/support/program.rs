@@ -1,0 +1,90 @@
+//! The real program, as a process of its own that can be killed.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::proxy::{ACCESS_KEY, SECRET_KEY};
+
+/// `s3veil serve`. It is killed with the value.
+pub struct Program {
+    pub address: SocketAddr,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Program {
+    /// A configuration whose keystore and file are in `directory`. `store`: the inside of the table.
+    pub async fn configure(directory: &Path, store: &str, more: &str) -> PathBuf {
+        let keys = directory.join("keys");
+        s3veil::kms::local::init_dev(&keys).await.unwrap();
+        let text = format!(
+            r#"
+            log.level = "warn"
+            store = {{ {store} }}
+            kms.local = {{ kind = "local", path = "{keys}", master_key = {{ file = "{keys}/master.key" }} }}
+            policy = [{{ bucket = "*", ek = "s3veil-dev-key" }}]
+            auth.identities = [{{ name = "t", access_key = "{ACCESS_KEY}", secret_key = "{SECRET_KEY}" }}]
+            {more}
+            "#,
+            keys = keys.display()
+        );
+        let file = directory.join("proxy.toml");
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Starts it on a free port, with its log beside the configuration, and waits until it listens.
+    pub fn start(configuration: &Path) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        Self::start_at(configuration, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// The same at an address.
+    pub fn start_at(configuration: &Path, address: SocketAddr) -> Self {
+        let log = configuration.with_file_name(format!("{}.log", address.port()));
+        let child = Command::new(env!("CARGO_BIN_EXE_s3veil"))
+            .args(["serve", "--config", configuration.to_str().unwrap()])
+            .env("S3VEIL_LISTEN", address.to_string())
+            // Each thread's part of the heap keeps some of what it frees: as many threads on every machine.
+            .env("TOKIO_WORKER_THREADS", "4")
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let program = Self { address, log, child };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", program.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        program
+    }
+
+    /// SIGKILL: nothing is finished, nothing is tidied up.
+    pub fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The most memory that the process has had, in KiB.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
