@@ -215,7 +215,9 @@ impl Stored {
 }
 
 /// What a store does to an object, by its name.
-fn damage<'a>(what: &'a str, change: impl Fn(&mut Stored) + 'a) -> (&'a str, Box<dyn Fn(&mut Stored) + 'a>) {
+type Damage<'a> = (&'a str, Box<dyn Fn(&mut Stored) + 'a>);
+
+fn damage<'a>(what: &'a str, change: impl Fn(&mut Stored) + 'a) -> Damage<'a> {
     (what, Box::new(change))
 }
 
@@ -257,7 +259,7 @@ async fn parts_and_manifest_stay_where_they_are() {
         damage("another magic", |s| s.parts[1][3] ^= 1),
         damage("no manifest", |s| s.block.clear()),
         damage("the manifest cut at its end", |s| s.block.truncate(s.block.len() - 1)),
-        damage("the manifest cut in front", |s| drop(s.block.remove(0))),
+        damage("the manifest cut in front", |s| drop(s.block.drain(..1))),
         damage("the manifest twice", |s| s.block = [s.block.clone(), s.block.clone()].concat()),
         damage("the manifest in front", |s| s.parts.insert(0, std::mem::take(&mut s.block))),
         damage("the manifest of an older upload", |s| s.block = older.block.clone()),

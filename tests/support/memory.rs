@@ -57,6 +57,7 @@ pub enum Fault {
 }
 
 /// A request that waits at the store until it is let go.
+#[derive(Clone)]
 pub struct Held {
     met: Arc<Notify>,
     released: Arc<Notify>,
@@ -88,7 +89,7 @@ struct State {
     uploads: Mutex<BTreeMap<String, Upload>>,
     /// Uploads so far.
     created: Mutex<usize>,
-    held: Mutex<Option<(Method, Arc<Notify>, Arc<Notify>)>>,
+    held: Mutex<Option<(Method, Held)>>,
     /// With the method of the request that meets it; none: the next one.
     faults: Mutex<VecDeque<(Option<Method>, Fault)>>,
     seen: Mutex<Vec<Seen>>,
@@ -149,10 +150,15 @@ impl MemoryStore {
         self.state.faults.lock().unwrap().push_back((Some(method), fault));
     }
 
+    /// A fault that no request has met.
+    pub fn take_fault(&self) -> Option<Fault> {
+        self.state.faults.lock().unwrap().pop_front().map(|(_, fault)| fault)
+    }
+
     /// Holds the next request of a method.
     pub fn hold_next_of(&self, method: Method) -> Held {
         let held = Held { met: Arc::default(), released: Arc::default() };
-        *self.state.held.lock().unwrap() = Some((method, held.met.clone(), held.released.clone()));
+        *self.state.held.lock().unwrap() = Some((method, held.clone()));
         held
     }
 
@@ -181,10 +187,10 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
         query: query.clone(),
         headers: parts.headers.clone(),
     });
-    let held = state.held.lock().unwrap().take_if(|(method, ..)| *method == parts.method);
-    if let Some((_, met, released)) = held {
-        met.notify_one();
-        released.notified().await;
+    let held = state.held.lock().unwrap().take_if(|(method, _)| *method == parts.method);
+    if let Some((_, held)) = held {
+        held.met.notify_one();
+        held.released.notified().await;
     }
     let fault = fault(state, &parts.method);
     match fault {

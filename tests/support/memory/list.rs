@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use http::header;
 use s3veil::s3::Query;
-use s3veil::s3::query::decode;
+use s3veil::s3::query::{decode, encode_path};
 
 use super::{Body, State, answer, error};
 
@@ -37,7 +37,10 @@ pub fn list(state: &State, bucket: &str, query: &Query) -> String {
             break;
         }
         (count, last) = (count + 1, name.to_owned());
-        let name = quick_xml::escape::escape(name);
+        let name = match text("encoding-type").eq_ignore_ascii_case("url") {
+            true => encode_path(name).to_string(),
+            false => quick_xml::escape::escape(name).into_owned(),
+        };
         let etag = object.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let (size, version) =
             (object.body.len(), query.has("versions").then_some("<VersionId>null</VersionId>"));

@@ -65,7 +65,7 @@ pub fn run(
                 uploads.remove(id);
                 response
             }
-            Err(response) => response,
+            Err((status, code)) => error(status, code),
         },
         _ => {
             uploads.remove(id);
@@ -78,27 +78,27 @@ fn complete(
     state: &State,
     upload: &Upload,
     headers: &HeaderMap,
-    document: &[u8],
-) -> Result<Response<Body>, Response<Body>> {
-    let list: CompleteRequest = from_client(document).map_err(|_| error(400, "MalformedXML"))?;
+    text: &[u8],
+) -> Result<Response<Body>, (u16, &'static str)> {
+    let list: CompleteRequest = from_client(text).map_err(|_| (400, "MalformedXML"))?;
     let exists = state.objects.lock().unwrap().contains_key(&upload.path);
     if exists && headers.contains_key(header::IF_NONE_MATCH) {
-        return Err(error(412, "PreconditionFailed"));
+        return Err((412, "PreconditionFailed"));
     }
     if !list.parts.is_sorted_by(|one, two| one.part_number < two.part_number) {
-        return Err(error(400, "InvalidPartOrder"));
+        return Err((400, "InvalidPartOrder"));
     }
     let (mut body, mut sums) = (Vec::new(), Vec::new());
     for wanted in &list.parts {
         let found =
             upload.parts.get(&wanted.part_number).filter(|part| bare(&part.etag) == bare(&wanted.etag));
-        let part = found.ok_or_else(|| error(400, "InvalidPart"))?;
+        let part = found.ok_or((400, "InvalidPart"))?;
         body.extend_from_slice(&part.body);
         sums.extend_from_slice(&Md5::digest(&part.body));
     }
     let etag = format!("\"{}-{}\"", hex::encode(Md5::digest(&sums)), list.parts.len());
     keep(state, &upload.path, upload.headers.clone(), body, &etag);
-    Ok(super::multipart::document("CompleteMultipartUploadResult", &format!("<ETag>{etag}</ETag>")))
+    Ok(document("CompleteMultipartUploadResult", &format!("<ETag>{etag}</ETag>")))
 }
 
 fn list_parts(upload: &Upload, id: &str, query: &Query) -> Response<Body> {
