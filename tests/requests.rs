@@ -155,7 +155,8 @@ async fn keys_of_a_listing_are_read_as_the_store_writes_them() {
     let (store, proxy) = start(SEALED).await;
     put(proxy.address, "/b/seen", b"x").await;
     let object = store.get("/b/seen").unwrap();
-    store.put("/b/.s3veil%2Fstate", object);
+    // Its key is `.s3veil%2Fstate`: reserved only where it is read once too often.
+    store.put("/b/.s3veil%252Fstate", object);
     for (query, shown) in
         [("", true), ("?encoding-type=", true), ("?encoding-type=url", false), ("?encoding-type=URL", false)]
     {
