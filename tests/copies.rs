@@ -150,3 +150,31 @@ async fn headers_of_a_copy_go_to_the_source_or_to_the_target() {
     assert_eq!(seen.len(), 3, "a look, a read, a write");
     assert_eq!(get(proxy.address, "/plain/t").await.header("x-amz-meta-new"), "1");
 }
+
+/// A customer's key goes to the store only where nothing is sealed: there it is the store's own affair.
+#[tokio::test]
+async fn a_customer_key_goes_along_where_nothing_is_sealed() {
+    let (store, proxy) = start(PLACES).await;
+    put(proxy.address, "/plain/k", b"x").await;
+    put(proxy.address, "/b/k", b"x").await;
+    let upload = Upload::start(proxy.address, "/plain/up", &[]).await;
+    let part = format!("{}&partNumber=1", upload.at());
+    let of_source = ("x-amz-copy-source-server-side-encryption-customer-key", "c291cmNl");
+    let of_target = ("x-amz-server-side-encryption-customer-key", "dGFyZ2V0");
+    for (target, source) in [("/b/t", "plain/k"), ("/plain/t", "b/k"), (part.as_str(), "b/k")] {
+        for header in [of_source, of_target] {
+            let reply = copy(proxy.address, target, source, &[header]).await;
+            assert_eq!(reply.code(), "NotImplemented", "{source} to {target}");
+        }
+    }
+    for target in ["/plain/t", &part] {
+        store.take_seen();
+        let reply = copy(proxy.address, target, "plain/k", &[of_source, of_target]).await;
+        assert_eq!(reply.status, 200, "{target}: {}", reply.code());
+        let [read, write] = &store.take_seen()[..] else { panic!("{target}: a read and a write") };
+        assert_eq!(
+            (&read.headers[of_target.0], &write.headers[of_target.0]),
+            (&of_source.1.parse().unwrap(), &of_target.1.parse().unwrap())
+        );
+    }
+}
