@@ -88,6 +88,7 @@ fn query(call: &Call) -> Query {
     match call.operation() {
         Operation::ObjectResource(resource) => call.query().pick(&[resource, "versionId"]),
         Operation::DeleteObject => call.query().pick(&["versionId"]),
+        Operation::DeleteBucket => Query::default(),
         Operation::Other(name) => call.query().pick(&[&[name], &PARAMETERS[..]].concat()),
         _ => call.query().clone(),
     }

@@ -168,7 +168,7 @@ impl Look {
     async fn entry(&self, entry: Entry) -> std::result::Result<Bytes, BoxError> {
         let listed = self.view.object(&entry.key);
         let size = match (listed, entry.kind, entry.size) {
-            (_, Kind::CommonPrefix, _) if entry.key.starts_with(crate::s3::address::RESERVED_PREFIX) => {
+            (_, Kind::CommonPrefix, _) if Key::parse(&entry.key).is_some_and(|key| key.is_reserved()) => {
                 return Ok(Bytes::new());
             }
             (_, Kind::CommonPrefix, _) => None,

@@ -1,6 +1,7 @@
 //! Does what was asked for: one file per family of operations.
 
 mod attributes;
+mod bucket;
 mod composite;
 mod copy;
 mod delete;
@@ -75,6 +76,9 @@ pub async fn run(
         }
         Permit::List(view) => list::list(rooms, &call, view).await,
         Permit::Delete(view) => delete::delete_objects(rooms, call, view, body).await,
+        Permit::Forward(leave) if call.operation() == Operation::DeleteBucket => {
+            bucket::delete_bucket(rooms, call, leave, body).await
+        }
         Permit::Forward(leave) => forward::forward(rooms, call, leave, body).await,
     }
 }

@@ -124,7 +124,7 @@ fn bucket(verified: &Verified) -> Result<Operation> {
         ("POST", Some("delete")) => Operation::DeleteObjects,
         ("POST", None) if is_form(verified) => Operation::PostObject,
         ("PUT", None) => Operation::Other("CreateBucket"),
-        ("DELETE", None) => Operation::Other("DeleteBucket"),
+        ("DELETE", None) => Operation::DeleteBucket,
         ("HEAD", None) => Operation::Other("HeadBucket"),
         (_, Some(name)) => resource_of(&BUCKET_RESOURCES, name, verified).map(Operation::Other)?,
         (_, None) => return Err(not_allowed(verified)),

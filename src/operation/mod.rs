@@ -51,6 +51,8 @@ pub enum Operation {
     ListParts,
     /// GET bucket `?uploads`.
     ListMultipartUploads,
+    /// DELETE of a bucket.
+    DeleteBucket,
     /// POST of a browser's form.
     PostObject,
     /// `?select`.
@@ -93,6 +95,7 @@ impl Operation {
             AbortMultipartUpload => "AbortMultipartUpload",
             ListParts => "ListParts",
             ListMultipartUploads => "ListMultipartUploads",
+            DeleteBucket => "DeleteBucket",
             PostObject => "PostObject",
             SelectObjectContent => "SelectObjectContent",
             GetObjectTorrent => "GetObjectTorrent",

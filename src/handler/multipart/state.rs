@@ -102,6 +102,11 @@ impl Record {
 }
 
 impl Uploads {
+    /// Whether a bucket is the one where all of it is kept.
+    pub(in super::super) fn are_kept_in(&self, bucket: &Bucket) -> bool {
+        self.bucket.as_ref() == Some(bucket)
+    }
+
     /// Keeps a new upload's record.
     pub(super) async fn save(
         &self,
