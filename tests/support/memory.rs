@@ -149,6 +149,11 @@ impl MemoryStore {
         self.state.faults.lock().unwrap().push_back((Some(method), fault));
     }
 
+    /// A fault that no request has met.
+    pub fn take_fault(&self) -> Option<Fault> {
+        self.state.faults.lock().unwrap().pop_front().map(|(_, fault)| fault)
+    }
+
     /// Holds the next request of a method.
     pub fn hold_next_of(&self, method: Method) -> Held {
         let held = Held { met: Arc::default(), released: Arc::default() };
