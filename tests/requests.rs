@@ -302,3 +302,24 @@ async fn keys_arrive_as_they_were_meant() {
     assert_eq!(put(proxy.address, &over, b"x").await.code(), "KeyTooLongError");
     assert_eq!(put(proxy.address, "/b/%FF", b"x").await.code(), "InvalidURI");
 }
+
+/// A client that waits for a sign and is refused may send its next request instead of the body: no byte of it is taken for
+/// the body.
+#[tokio::test]
+async fn a_refusal_before_a_body_ends_the_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (_store, proxy) = start(SEALED).await;
+    let put = "PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n";
+    let next = "GET /b/k HTTP/1.1\r\nhost: x\r\n\r\n";
+    for sent in [put.to_owned(), format!("{put}{next}")] {
+        let mut client = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        // Bytes that nobody read may end the connection with an error.
+        client.read_to_end(&mut answers).await.ok();
+        let text = String::from_utf8_lossy(&answers).into_owned();
+        assert_eq!(text.matches("HTTP/1.1 403").count(), 1, "{text}");
+        assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+        assert!(text.contains("connection: close\r\n"), "{text}");
+    }
+}

@@ -33,7 +33,7 @@ const KEPT: [HeaderName; 6] = [
 const ANSWER_MAX: usize = 64 * 1024;
 
 pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
-    put::refuse_customer_key(call.headers())?;
+    refuse_customer_key(&call, &copied)?;
     let replaced = Replaced::of(call.headers())?;
     illegal_on_itself(&call, &copied, replaced)?;
     let source = call.reading(copied.source(), Operation::HeadObject, copy::conditions(call.headers()));
@@ -159,11 +159,7 @@ async fn through(
     };
     let answer = match target {
         Target::Plain(leave) => {
-            // The encryption that the client asks for is the store's own here.
-            let sse = |name: &HeaderName| name.as_str().starts_with("x-amz-server-side-encryption");
-            for (name, value) in call.headers().iter().filter(|(name, _)| sse(name)) {
-                store_headers.set(name.clone(), value.clone());
-            }
+            keep_encryption(&mut store_headers, call);
             let store = rooms.backend.send(put(store_headers, StoreBody::plain(checked, *leave))).await;
             if outcome.take_failure().is_some() {
                 return Err(broke_off());
@@ -254,6 +250,22 @@ async fn tags(
     let value = HeaderValue::from_str(&value).expect("what is percent-encoded is a header value");
     headers.set(HeaderName::from_static("x-amz-tagging"), value);
     Ok(())
+}
+
+/// SSE-C is the store's own affair where nothing is sealed at either end.
+pub(super) fn refuse_customer_key(call: &Call, copied: &Copied) -> Result<()> {
+    match copied.target() {
+        Target::Plain(_) if !copied.read().expects_sealed() => Ok(()),
+        _ => put::refuse_customer_key(call.headers()),
+    }
+}
+
+/// The encryption that the client asks for is the store's own where nothing is sealed.
+pub(super) fn keep_encryption(headers: &mut StoreHeaders, call: &Call) {
+    let sse = |name: &HeaderName| name.as_str().starts_with("x-amz-server-side-encryption");
+    for (name, value) in call.headers().iter().filter(|(name, _)| sse(name)) {
+        headers.set(name.clone(), value.clone());
+    }
 }
 
 /// Leaves nothing that speaks of a source: what goes to the store is a body.

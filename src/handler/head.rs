@@ -17,8 +17,9 @@ use crate::seal::PlainRange;
 
 pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     let wish = Wish::of(call)?;
-    // A sealed object is looked at whole: a range of it is arithmetic.
-    let asked = if read.expects_sealed() { Wish::Whole } else { wish };
+    // A sealed object is looked at whole: a range of it is arithmetic, and its parts are not the store's.
+    let part = matches!(wish, Wish::Part(_));
+    let asked = if read.expects_sealed() || part { Wish::Whole } else { wish };
     let store = rooms.backend.send(get::request(call, Method::HEAD, asked)).await?;
     if !store.status().is_success() {
         return Ok(answer(store));

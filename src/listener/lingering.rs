@@ -5,6 +5,8 @@
 //! have sent everything. RFC 9112, section 9.6.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,13 +26,28 @@ const BYTES: usize = 256 * 1024 * 1024;
 /// A body that lingers when it is dropped.
 pub(super) struct Lingering {
     inner: Option<Incoming>,
-    /// The client waits for a sign before it sends, and has had none: there is nothing to read, and reading would ask for it.
-    waits: bool,
+    waiting: Waiting,
+}
+
+/// Whether the client waits for a sign before it sends, and has had none: then there is nothing to read, and reading would
+/// ask for it.
+///
+/// Such a client may send its next request instead of the body: an answer ends the connection, lest the one be taken for the
+/// other. RFC 9110, section 10.1.1.
+#[derive(Clone)]
+pub(super) struct Waiting(Arc<AtomicBool>);
+
+impl Waiting {
+    pub(super) fn still(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Lingering {
-    pub(super) fn boxed(inner: Incoming, headers: &HeaderMap) -> ByteBody {
-        Self { inner: Some(inner), waits: headers.contains_key(header::EXPECT) }.boxed_unsync()
+    pub(super) fn boxed(inner: Incoming, headers: &HeaderMap) -> (ByteBody, Waiting) {
+        let waits = headers.contains_key(header::EXPECT) && !inner.is_end_stream();
+        let waiting = Waiting(Arc::new(waits.into()));
+        (Self { inner: Some(inner), waiting: waiting.clone() }.boxed_unsync(), waiting)
     }
 }
 
@@ -42,7 +59,7 @@ impl Body for Lingering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.waits = false;
+        self.waiting.0.store(false, Ordering::Relaxed);
         match &mut self.inner {
             Some(inner) => Pin::new(inner).poll_frame(cx).map_err(Into::into),
             None => Poll::Ready(None),
@@ -60,7 +77,9 @@ impl Body for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take().filter(|inner| !self.waits && !inner.is_end_stream()) else {
+        let Some(mut inner) =
+            self.inner.take().filter(|inner| !self.waiting.still() && !inner.is_end_stream())
+        else {
             return;
         };
         // Without a runtime the process is ending, and the connection with it.

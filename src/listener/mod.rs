@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, header};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -81,9 +82,13 @@ fn connect(
         let app = app.clone();
         async move {
             let (parts, body) = request.into_parts();
-            let body = lingering::Lingering::boxed(body, &parts.headers);
-            let request = hyper::Request::from_parts(parts, body);
-            Ok::<_, Infallible>(answer::answer(app, request).await)
+            let version = parts.version;
+            let (body, waiting) = lingering::Lingering::boxed(body, &parts.headers);
+            let mut answer = answer::answer(app, hyper::Request::from_parts(parts, body)).await;
+            if waiting.still() && version < http::Version::HTTP_2 {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let (server, watcher) = (server.clone(), connections.watcher());

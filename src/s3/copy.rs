@@ -11,13 +11,25 @@ use super::range::RangeSpec;
 use super::{Bucket, Code, Error, Key, Result};
 
 /// What a copy says of its source, and how a read says it.
-static CONDITIONS: [(&str, HeaderName); 6] = [
+static CONDITIONS: [(&str, HeaderName); 9] = [
     ("x-amz-request-payer", HeaderName::from_static("x-amz-request-payer")),
     ("x-amz-source-expected-bucket-owner", HeaderName::from_static("x-amz-expected-bucket-owner")),
     ("x-amz-copy-source-if-match", header::IF_MATCH),
     ("x-amz-copy-source-if-none-match", header::IF_NONE_MATCH),
     ("x-amz-copy-source-if-modified-since", header::IF_MODIFIED_SINCE),
     ("x-amz-copy-source-if-unmodified-since", header::IF_UNMODIFIED_SINCE),
+    (
+        "x-amz-copy-source-server-side-encryption-customer-algorithm",
+        HeaderName::from_static("x-amz-server-side-encryption-customer-algorithm"),
+    ),
+    (
+        "x-amz-copy-source-server-side-encryption-customer-key",
+        HeaderName::from_static("x-amz-server-side-encryption-customer-key"),
+    ),
+    (
+        "x-amz-copy-source-server-side-encryption-customer-key-md5",
+        HeaderName::from_static("x-amz-server-side-encryption-customer-key-md5"),
+    ),
 ];
 
 /// The object that a copy reads.
@@ -60,7 +72,7 @@ impl Source {
     }
 }
 
-/// The conditions of a copy, as those of a read of its source.
+/// What a copy says of its source, as a read of it says it: conditions, the bucket's owner, the key of the store's SSE-C.
 pub fn conditions(headers: &HeaderMap) -> HeaderMap {
     let found =
         CONDITIONS.iter().filter_map(|(name, plain)| Some((plain.clone(), headers.get(*name)?.clone())));

@@ -78,6 +78,9 @@ def multipart(client, bucket):
     refused("MalformedXML", complete, client, where, {})
     refused("InvalidPart", complete, client, where, {1: {"ETag": parts[4]["ETag"]}})
     refused("EntityTooSmall", complete, client, where, small(client, where, parts))
+    if STORE != "dev":
+        behind = client.list_parts(**where, PartNumberMarker=2)["Parts"]
+        assert [part["PartNumber"] for part in behind] == [3, 4, 9999], "parts behind one that the store does not have"
 
     done = complete(client, where, parts)
     assert done["Key"] == where["Key"] and done["ServerSideEncryption"] == "aws:kms"

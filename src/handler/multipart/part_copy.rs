@@ -5,7 +5,7 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::super::{Answer, Rooms, copy as copying, get, put};
+use super::super::{Answer, Rooms, copy as copying, get};
 use super::part::send_part;
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
@@ -15,7 +15,7 @@ use crate::s3::{Code, Error, Result, copy, xml};
 
 pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
     let (number, id) = (part_number(&call)?, upload_id(&call)?.to_owned());
-    put::refuse_customer_key(call.headers())?;
+    copying::refuse_customer_key(&call, &copied)?;
     let range = copy::range(call.headers())?;
     let mut headers: HeaderMap = copy::conditions(call.headers());
     if let Some(range) = range {
@@ -48,6 +48,7 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
             let outcome = checked.outcome();
             let mut headers = StoreHeaders::for_object(call.headers());
             copying::strip_source(&mut headers);
+            copying::keep_encryption(&mut headers, &call);
             let request = StoreRequest::new(Method::PUT, call.bucket(), call.key(), headers, call.who())
                 .query(call.query().pick(&["partNumber", "uploadId"]))
                 .body(StoreBody::plain(checked, *leave));
