@@ -16,7 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use s3veil::aws::sign::BodyHash;
 use servers::Store;
-use support::client::{Reply, exchange, full, get, get_range, put, send, signed};
+use support::client::{Reply, exchange, full, get, get_range, put, send_as, signed};
 use support::program::Program;
 use support::proxy::pattern;
 use support::upload::{Upload, document, inner};
@@ -33,7 +33,7 @@ struct Replicas {
     balancer: SocketAddr,
     /// Connections that each has been given.
     given: Arc<[AtomicUsize; 2]>,
-    _store: Store,
+    store: Store,
     _directory: TempDir,
 }
 
@@ -47,16 +47,12 @@ impl Replicas {
             }
         };
         let directory = TempDir::new().unwrap();
-        let Store { endpoint, region, access_key, secret_key, .. } = &store;
-        let table = format!(
-            r#"endpoint = "{endpoint}", region = "{region}", credentials.default = {{ access_key = "{access_key}", secret_key = "{secret_key}" }}"#
-        );
-        let configuration = Program::configure(directory.path(), &table, "").await;
+        let configuration = Program::configure(directory.path(), &store.settings(), "").await;
         let both = [Program::start(&configuration), Program::start(&configuration)];
         let given = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let balancer = balance([both[0].address, both[1].address], given.clone()).await;
         assert_eq!(put(balancer, "/bucket", b"").await.status, 200);
-        Some(Self { both, configuration, balancer, given, _store: store, _directory: directory })
+        Some(Self { both, configuration, balancer, given, store, _directory: directory })
     }
 
     /// Starts a replica anew where it was.
@@ -64,12 +60,13 @@ impl Replicas {
         self.both[which] = Program::start_at(&self.configuration, self.both[which].address);
     }
 
-    /// Removes the object and its bucket: the store refuses that if anything is left there.
+    /// Removes the object and its bucket, past s3veil: the store refuses that if anything is left there.
     async fn leave_nothing(&self, path: &str) {
-        assert_eq!(send(self.balancer, "DELETE", path, &[], b"").await.status, 204);
-        let bucket = path.rsplit_once('/').unwrap().0;
-        let gone = send(self.balancer, "DELETE", bucket, &[], b"").await;
-        assert_eq!(gone.status, 204, "{gone:?}");
+        let (signer, store) = (self.store.signer(), self.store.address());
+        for path in [path, path.rsplit_once('/').unwrap().0] {
+            let gone = send_as(signer, store, "DELETE", path, &[], b"").await;
+            assert_eq!(gone.status, 204, "{path}: {gone:?}");
+        }
     }
 }
 

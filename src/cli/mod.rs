@@ -3,6 +3,7 @@
 mod config;
 mod dev;
 mod embedded;
+mod gc;
 mod inspect;
 pub mod key;
 mod object;
@@ -36,6 +37,8 @@ enum Command {
     Key(KeyArguments),
     /// Show what an object's envelope says. Nothing secret, and nothing verified.
     Inspect(inspect::Inspect),
+    /// Remove what a crash left of multipart uploads; only shows it, unless told.
+    Gc(gc::Gc),
     /// Open a raw stored body without any store: with its envelope, its name and the KMS.
     Unseal(unseal::Unseal),
 }
@@ -66,6 +69,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(command) => command.run().await,
         Command::Key(arguments) => arguments.run().await,
         Command::Inspect(command) => command.run().await,
+        Command::Gc(command) => command.run().await,
         Command::Unseal(command) => command.run().await,
     }
 }

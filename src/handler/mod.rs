@@ -12,6 +12,7 @@ mod head;
 mod list;
 mod multipart;
 mod open;
+mod own;
 mod put;
 mod target;
 mod wish;
@@ -48,7 +49,7 @@ pub struct Rooms {
 
 pub use composite::Manifests;
 pub use list::Sizes;
-pub use multipart::{StateConfig, Uploads};
+pub use multipart::{Collector, Kept, StateConfig, Upload, Uploads};
 
 /// Runs a call that has leave.
 pub async fn run(

@@ -6,6 +6,7 @@ pub mod code;
 pub mod copy;
 pub mod error;
 pub mod headers;
+pub mod listing;
 pub mod multipart;
 pub mod query;
 pub mod range;

@@ -269,58 +269,6 @@ pub struct ListedPart {
     pub size: u64,
 }
 
-/// A page of a listing of s3veil's own objects.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Listing {
-    /// The objects.
-    #[serde(default)]
-    pub contents: Vec<ListedObject>,
-    /// Whether more follow.
-    #[serde(default)]
-    pub is_truncated: bool,
-    /// Where they follow.
-    #[serde(default)]
-    pub next_continuation_token: Option<String>,
-}
-
-/// A page of a store's ListObjectVersions.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct VersionListing {
-    /// The versions.
-    #[serde(rename = "Version", default)]
-    pub versions: Vec<ListedVersion>,
-    /// The delete markers, which are versions too.
-    #[serde(rename = "DeleteMarker", default)]
-    pub markers: Vec<ListedVersion>,
-}
-
-/// A version of [`VersionListing`].
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ListedVersion {
-    /// Its key.
-    pub key: String,
-    /// Its id, `null` for one from before versioning.
-    pub version_id: String,
-}
-
-/// An object of [`Listing`].
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ListedObject {
-    /// Its key.
-    pub key: String,
-    /// Its ETag.
-    #[serde(rename = "ETag", default)]
-    pub etag: String,
-    /// Its size in stored bytes.
-    pub size: u64,
-    /// When it was written, in ISO 8601.
-    pub last_modified: String,
-}
-
 /// Reads a client's document.
 ///
 /// Errors: MalformedXML.

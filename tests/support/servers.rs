@@ -38,6 +38,24 @@ pub struct Store {
 }
 
 impl Store {
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.trim_start_matches("http://").parse().unwrap()
+    }
+
+    /// Who signs for its own user: access key, secret key, region.
+    pub fn signer(&self) -> (&str, &str, &str) {
+        (&self.access_key, &self.secret_key, &self.region)
+    }
+
+    /// The inside of the table `store` for `proxy.toml`.
+    pub fn settings(&self) -> String {
+        let Self { endpoint, region, access_key, secret_key, .. } = self;
+        format!(
+            r#"endpoint = "{endpoint}", region = "{region}", credentials.default = {{ access_key = "{access_key}", secret_key = "{secret_key}" }}"#
+        )
+    }
+
     /// What the server has printed so far, for a test that failed and wants to say why.
     pub fn log(&self) -> String {
         self.server.log()

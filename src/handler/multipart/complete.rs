@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
+use super::super::own::unwell;
 use super::super::target::Target;
 use super::super::{Answer, Rooms, forward, get, open};
 use super::list::stored_parts;
-use super::state::{Record, unwell};
+use super::state::Record;
 use super::sums::{ObjectChecksum, of_manifest};
 use super::{MANIFEST, no_such_upload, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};

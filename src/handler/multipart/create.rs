@@ -42,7 +42,7 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
 
     let record = Record::new((bucket, key), upload_id.clone(), &envelope, checksum);
     let named = record.checksum_names();
-    if let Err(why) = rooms.uploads.save(rooms, call.who(), bucket, key, record).await {
+    if let Err(why) = rooms.uploads.save(rooms, call.who(), bucket, record).await {
         // Without its record nobody could go on with it.
         let query = crate::s3::Query::from_pairs([("uploadId", upload_id.as_str())]);
         let abort =

@@ -4,12 +4,14 @@
 
 mod complete;
 mod create;
+mod gc;
 mod list;
 mod part;
 mod part_copy;
 mod state;
 mod sums;
 
+pub use gc::{Collector, Kept, Upload};
 pub(super) use part_copy::upload_part_copy;
 pub use state::{StateConfig, Uploads};
 pub(super) use sums::{of_manifest, of_part};

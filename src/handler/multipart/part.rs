@@ -4,9 +4,9 @@
 
 use http::Method;
 
+use super::super::own::unwell;
 use super::super::put::{MAX_PUT, send_sealed};
 use super::super::{Answer, Rooms, copy};
-use super::state::unwell;
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, SealedBody};
