@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use support::client::put;
 use support::memory::MemoryStore;
 use support::proxy::{Proxy, SEALED, pattern, start};
+use support::upload::Upload;
 
 /// A store with a sealed object, and a directory with a raw copy of its body and a configuration.
 struct Kept {
@@ -25,6 +26,18 @@ impl Kept {
     async fn new(body: &[u8]) -> Self {
         let (store, proxy) = start(SEALED).await;
         assert_eq!(put(proxy.address, PATH, body).await.status, 200);
+        Self::of(store, proxy)
+    }
+
+    /// The same of a multipart upload.
+    async fn of_parts(parts: &[(u32, Vec<u8>)]) -> Self {
+        let store = MemoryStore::start().await;
+        let proxy = Proxy::start_with(&store.endpoint, "min_part_bytes = 0", SEALED).await;
+        assert_eq!(Upload::whole(proxy.address, PATH, parts).await.status, 200);
+        Self::of(store, proxy)
+    }
+
+    fn of(store: MemoryStore, proxy: Proxy) -> Self {
         let object = store.get(PATH).unwrap();
         let envelope = object.headers["x-amz-meta-s3veil"].to_str().unwrap().to_owned();
         let directory = tempfile::tempdir().unwrap();
@@ -81,8 +94,24 @@ async fn a_raw_body_opens_without_a_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn so_does_one_of_parts() {
+    let many = Vec::from_iter((1..=2_500).map(|number| (number, pattern(number as usize % 7))));
+    for parts in [vec![(1, pattern(0))], vec![(3, pattern(65_536)), (9_999, pattern(70_001))], many] {
+        let kept = Kept::of_parts(&parts).await;
+        let plain = Vec::from_iter(parts.iter().flat_map(|(_, plain)| plain.clone()));
+        let done = kept.unseal(OBJECT, &kept.envelope, &[]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout == plain, "{} parts", parts.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_object_leaves_no_file() {
-    let kept = Kept::new(&pattern(200_000)).await;
+    leaves_no_file(Kept::new(&pattern(200_000)).await);
+    leaves_no_file(Kept::of_parts(&[(1, pattern(70_000)), (2, pattern(130_000))]).await);
+}
+
+fn leaves_no_file(kept: Kept) {
     let refused = |object: &str, envelope: &str, part: &str| {
         let said = error(&kept.unseal(object, envelope, &["--out", "plain"]));
         assert!(said.contains(part) && !said.contains(envelope), "{said}");

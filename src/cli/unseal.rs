@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
@@ -13,8 +15,10 @@ use super::ConfigFile;
 use super::object::Object;
 use crate::body::{self, ByteBody, Opening};
 use crate::kms::keys::CacheConfig;
-use crate::kms::{self, EkName, WrappedDek};
-use crate::seal::{CHUNK, Envelope, Error, Layout, Opened, Place, PlainRange, SealedLen};
+use crate::seal::{
+    CHUNK, Envelope, Error, FOOTER_LEN, Layout, Manifest, Opened, PlainRange, SealedLen, block_len,
+};
+use crate::{handler, kms};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Unseal {
@@ -43,14 +47,17 @@ impl Unseal {
         let opened = self.open_envelope().await?;
         let damaged =
             || format!("--in: {name} is not the body that belongs to this envelope, or was altered");
-        let length = match opened.layout(stored).with_context(damaged)? {
-            Layout::Stream(length) => length,
+        let plain = match opened.layout(stored).with_context(damaged)? {
+            Layout::Stream(length) => {
+                Opening::new(read(input), opened.into_opener(PlainRange::whole(length))?, 0, true)
+            }
             Layout::Composite => {
-                anyhow::bail!("--envelope: a multipart upload, which this version can't open")
+                let manifest = Arc::new(manifest(&input, &opened, stored).with_context(damaged)?);
+                let whole = PlainRange::whole(manifest.length());
+                Opening::new(read(input), opened.into_composite_opener(manifest, whole, None)?, 0, false)
             }
         };
-        let opener = opened.into_opener(PlainRange::whole(length))?;
-        let mut plain = Opening::new(read(input), opener, 0, true).into_body();
+        let mut plain = plain.into_body();
         while let Some(frame) = plain.frame().await {
             let frame = frame.map_err(|why| anyhow::anyhow!(why)).with_context(damaged)?;
             if let Ok(bytes) = frame.into_data() {
@@ -62,22 +69,31 @@ impl Unseal {
 
     async fn open_envelope(&self) -> anyhow::Result<Opened> {
         let envelope = Envelope::parse(&self.envelope).context("--envelope")?;
-        let header = envelope.header();
-        let ek = EkName::parse(&header.ek).map_err(|_| Error::NotAnEnvelope).context("--envelope")?;
         let file = &self.file.config;
         let kmss: kms::config::Config = crate::config::section(file, "kms").map_err(anyhow::Error::msg)?;
         let kmss = kmss.build().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
         let keys = CacheConfig::default().build(kmss);
-        let wrapped = WrappedDek::new(header.wrapped_dek.clone());
         let Object { bucket, key } = &self.object;
-        let dek = keys
-            .for_read(&header.kms, &ek, header.ek_version.as_deref(), &wrapped, bucket)
-            .await
-            .with_context(|| format!("the envelope's key, EK '{ek}' of kms '{}'", header.kms))?;
-        envelope
-            .open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })
-            .with_context(|| format!("--envelope: it is not of {}, or was altered", self.object))
+        handler::opened(&keys, &envelope, bucket, key).await.with_context(|| {
+            let (ek, kms) = (&envelope.header().ek, &envelope.header().kms);
+            format!(
+                "--envelope: it is not of {}, was altered, or its EK '{ek}' of kms '{kms}' can't be used",
+                self.object
+            )
+        })
     }
+}
+
+/// The manifest at the end of a composite body, which stays where it is.
+fn manifest(input: &File, opened: &Opened, stored: SealedLen) -> anyhow::Result<Manifest> {
+    let end = |bytes: u64| -> anyhow::Result<Vec<u8>> {
+        let start = stored.get().checked_sub(bytes).ok_or(Error::Tampered)?;
+        let mut read = vec![0; usize::try_from(bytes)?];
+        input.read_exact_at(&mut read, start)?;
+        Ok(read)
+    };
+    let footer = end(FOOTER_LEN)?.try_into().expect("as many bytes as a footer has");
+    Ok(opened.open_manifest(&end(block_len(&footer, stored)?)?, stored)?)
 }
 
 fn read(input: File) -> ByteBody {

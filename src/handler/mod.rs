@@ -50,6 +50,7 @@ pub struct Rooms {
 pub use composite::Manifests;
 pub use list::Sizes;
 pub use multipart::{Collector, Kept, StateConfig, Upload, Uploads};
+pub use open::opened;
 
 /// Runs a call that has leave.
 pub async fn run(

@@ -8,6 +8,7 @@ use http::header;
 use super::Rooms;
 use super::composite::Known;
 use super::target::Target;
+use crate::kms::keys::Keys;
 use crate::kms::{EkName, WrappedDek};
 use crate::operation::Call;
 use crate::s3::range::ContentRange;
@@ -44,7 +45,7 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
     }
     let envelope = Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?;
     let header = envelope.header();
-    let opened = opened(rooms, &envelope, bucket, key).await?;
+    let opened = opened(&rooms.keys, &envelope, bucket, key).await?;
     let (received, total) = received(stored)?;
     let (length, composite) = match opened.layout(total)? {
         Layout::Stream(length) => {
@@ -62,12 +63,12 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
 /// The key of an envelope that was made for this place.
 ///
 /// Errors: the integrity error, or those of the KMS.
-pub(super) async fn opened(rooms: &Rooms, envelope: &Envelope, bucket: &Bucket, key: &Key) -> Result<Opened> {
+pub async fn opened(keys: &Keys, envelope: &Envelope, bucket: &Bucket, key: &Key) -> Result<Opened> {
     let header = envelope.header();
     let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
     let version = header.ek_version.as_deref();
     let wrapped = WrappedDek::new(header.wrapped_dek.clone());
-    let dek = rooms.keys.for_read(&header.kms, &ek, version, &wrapped, bucket).await?;
+    let dek = keys.for_read(&header.kms, &ek, version, &wrapped, bucket).await?;
     Ok(envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?)
 }
 

@@ -106,7 +106,7 @@ impl Record {
 
     /// The upload's key.
     pub(super) async fn open(&self, rooms: &Rooms, bucket: &Bucket, key: &Key) -> Result<Opened> {
-        open::opened(rooms, &self.envelope()?, bucket, key).await
+        open::opened(&rooms.keys, &self.envelope()?, bucket, key).await
     }
 }
 
