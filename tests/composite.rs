@@ -1,9 +1,13 @@
 //! Composite objects against a plain model, and what a store could do to them: the format alone, no network.
 
+#[path = "support/reader.rs"]
+mod reader;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use proptest::prelude::*;
+use reader::SecondReader;
 use s3veil::seal::{
     Dek, Envelope, Error, Header, Layout, Manifest, ObjectSum, Opened, PART_HEAD_LEN, Part, PartNumber,
     PartSalt, Place, PlainAsk, PlainLen, PlainRange, SealedLen, Sse, SumAlgorithm, SumKind, Trailer,
@@ -160,6 +164,26 @@ proptest! {
 }
 
 /// Around every boundary of parts and chunks, one byte to either side.
+#[test]
+fn the_second_reader_opens_what_is_sealed_here() {
+    let Some(reader) = SecondReader::find() else { return };
+    let many = Vec::from_iter((1..=2_500).map(|n| (n, usize::from(n) % 7)));
+    let edges = [(2, 65_535), (3, 65_536), (4, 0), (700, 65_537), (9_999, 200_000)];
+    for lengths in [&[(1, 0)][..], &[(9_999, 1)], &edges, &many] {
+        let (stored, plain) = store(lengths);
+        assert!(
+            reader.read(&stored.envelope, &stored.body(), [9; 32], PLACE).unwrap() == plain,
+            "{lengths:?}"
+        );
+        // Whatever it opens, it has looked at.
+        for at in [0, 16, stored.parts[0].len() - 1, stored.body().len() - 20, stored.body().len() - 1] {
+            let mut body = stored.body();
+            body[at] ^= 1;
+            reader.read(&stored.envelope, &body, [9; 32], PLACE).unwrap_err();
+        }
+    }
+}
+
 #[test]
 fn every_boundary() {
     let (stored, plain) = store(&[(1, 65_536), (2, 0), (3, 65_537), (7, 1), (8, 131_072), (9_999, 10)]);

@@ -3,12 +3,15 @@
 //!
 //! `docs/format.md` is the specification.
 
+#[path = "support/reader.rs"]
+mod reader;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bytes::BytesMut;
 use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::Config;
+use reader::SecondReader;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -313,55 +316,19 @@ fn served(ask: SealedAsk, body: &[u8]) -> (SealedRange, &[u8]) {
 
 #[test]
 fn the_second_reader_opens_the_vectors() {
-    let Some(python) = python() else { return };
-    let files = ["stream-v1.json", "stream-v1-negative.json"].map(vector_file);
-    let out = Command::new(python).arg("-B").arg(reader()).arg("vectors").args(&files).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let Some(reader) = SecondReader::find() else { return };
+    reader.check_vectors(&["stream-v1.json", "stream-v1-negative.json"]);
 }
 
 #[test]
 fn the_second_reader_opens_what_is_sealed_here() {
-    let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let Some(reader) = SecondReader::find() else { return };
     for length in [0, 1, 65_535, 65_536, 65_537, 200_000] {
         let plain = plaintext(length);
         let place = Place { bucket: "bucket", key: "a//é b" };
         let stored = store(place, &plain);
-        let file = folder.path().join("body");
-        std::fs::write(&file, &stored.body).unwrap();
-        let out = Command::new(&python)
-            .arg("-B")
-            .arg(reader())
-            // An array of three begins with "g" in base64, so that no envelope looks like an option.
-            .args(["read", &stored.envelope])
-            .arg(&file)
-            .args([&hex::encode([9; 32]), place.bucket, place.key])
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        assert!(Sha256::digest(&out.stdout) == Sha256::digest(&plain), "{length}");
+        assert!(reader.read(&stored.envelope, &stored.body, [9; 32], place).unwrap() == plain, "{length}");
     }
-}
-
-/// The Python of the test tools; without one the test is skipped, but never in CI.
-fn python() -> Option<PathBuf> {
-    let folder = std::env::var_os("S3VEIL_TOOLS").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(Path::new(&home).join(".cache/s3veil-tools"))
-    });
-    let python = folder?.join("venv/bin/python");
-    let ready = Command::new(&python).args(["-c", "import cryptography"]).output();
-    if ready.is_ok_and(|out| out.status.success()) {
-        return Some(python);
-    }
-    let why = format!("no Python with `cryptography` at {}", python.display());
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    println!("skipped: {why}");
-    None
-}
-
-fn reader() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader/s3veil_reader.py")
 }
 
 // Helpers.
