@@ -23,7 +23,7 @@ use clap::Parser as _;
 use http::Method;
 use serde_json::json;
 
-use driver::{Load, Target, once, run};
+use driver::{Load, Target, What, once, run};
 use peers::Peer;
 use report::{HEAD, Outcome, Turn};
 
@@ -54,22 +54,48 @@ struct Arguments {
     bench: bool,
 }
 
-/// A size with its name, and how often it is sent on each of so many connections.
+/// A load with its name, and how often it is sent on each of so many connections.
 struct Case {
-    method: Method,
+    name: String,
+    what: What,
     size: &'static str,
     connections: usize,
-    /// To the null store, and to MinIO.
+    /// To the null store, and to MinIO; none if the store does not take part.
     requests: [usize; 2],
 }
 
-const SIZES: [(&str, usize); 2] = [("4 KiB", 4 << 10), ("64 MiB", 64 << 20)];
+const SIZES: [(&str, usize); 4] =
+    [("4 KiB", 4 << 10), ("64 KiB", 64 << 10), ("8 MiB", 8 << 20), ("64 MiB", 64 << 20)];
 
-fn cases() -> impl Iterator<Item = Case> {
+/// Bytes of the object that is uploaded by parts and read by ranges: 1 GiB.
+const LARGE: usize = 1 << 30;
+const LARGE_PART: (&str, usize) = SIZES[2];
+
+fn cases() -> Vec<Case> {
     let loads = [("4 KiB", 1, [3000, 300]), ("4 KiB", 8, [1000, 150]), ("64 MiB", 4, [4, 2])];
-    loads.into_iter().flat_map(|(size, connections, requests)| {
-        [Method::PUT, Method::GET].map(|method| Case { method, size, connections, requests })
-    })
+    let whole = loads.into_iter().flat_map(|(size, connections, requests)| {
+        [(What::Put, "PUT"), (What::Get, "GET")].map(|(what, method)| Case {
+            name: format!("{method} {size} ×{connections}"),
+            what,
+            size,
+            connections,
+            requests,
+        })
+    });
+    let large = |name: &str, what, size, requests| Case {
+        name: format!("{name} ×4"),
+        what,
+        size,
+        connections: 4,
+        requests: [0, requests],
+    };
+    let parts = LARGE / LARGE_PART.1 / 4;
+    let large = [
+        large("upload of 1 GiB, 8 MiB parts", What::Upload, LARGE_PART.0, parts),
+        large("read of it, 8 MiB ranges", What::Ranges, LARGE_PART.0, parts),
+        large("64 KiB of it, anywhere", What::Random(LARGE as u64), "64 KiB", 250),
+    ];
+    whole.chain(large).collect()
 }
 
 fn main() {
@@ -108,7 +134,7 @@ async fn measure(arguments: &Arguments) -> Result<(), String> {
             .extend(compare("minio", &Target { address, access_key, secret_key }, &bodies, arguments).await?);
     }
     let memory = match wanted("memory") {
-        true => memory(arguments, &bodies[1].1).await?,
+        true => memory(arguments, &bodies[3].1).await?,
         false => json!(null),
     };
     let figures: Vec<_> = outcomes.iter().map(Outcome::json).collect();
@@ -136,7 +162,7 @@ async fn compare(
         peers.push(Peer::s3veil(name, Path::new(program), target, "auto")?);
     }
     once(target, Method::PUT, "/versus", Bytes::new()).await?;
-    for (name, body) in bodies {
+    for (name, body) in bodies.iter().filter(|(size, _)| ["4 KiB", "64 MiB"].contains(size)) {
         for peer in &peers {
             let path = kept(peer, name);
             let told = |why| format!("{} before {store}: {why}", peer.name);
@@ -150,15 +176,21 @@ async fn compare(
 
     let mut outcomes = Vec::new();
     for case in cases() {
-        let name = format!("{} {} ×{}", case.method, case.size, case.connections);
-        if !name.starts_with(&arguments.only) {
+        let Case { name, what, .. } = &case;
+        if !name.starts_with(&arguments.only) || case.requests[usize::from(store != "null")] == 0 {
             continue;
         }
         let body = &bodies.iter().find(|(size, _)| *size == case.size).expect("every size has a body").1;
         let mut turns: Vec<Vec<Turn>> = peers.iter().map(|_| Vec::new()).collect();
         let mut taking: Vec<usize> = (0..peers.len())
-            .filter(|index| case.method == Method::PUT || !peers[*index].writes_only)
+            .filter(|index| matches!(what, What::Put | What::Upload) || !peers[*index].writes_only)
             .collect();
+        if matches!(what, What::Ranges | What::Random(_)) {
+            for peer in taking.iter().map(|index| &peers[*index]) {
+                let told = |why| format!("{} before {store}: {why}", peer.name);
+                keep_large(peer, bodies).await.map_err(told)?;
+            }
+        }
         for _ in 0..arguments.rounds {
             for index in &taking {
                 let peer = &peers[*index];
@@ -173,13 +205,7 @@ async fn compare(
         }
         let taken = peers.iter().zip(turns).filter(|(_, turns)| !turns.is_empty());
         let peers = taken.map(|(peer, turns)| (peer.name.clone(), turns)).collect();
-        let outcome = Outcome {
-            store,
-            operation: case.method.to_string(),
-            size: case.size,
-            connections: case.connections,
-            peers,
-        };
+        let outcome = Outcome { store, load: case.name, peers };
         print!("{}", outcome.rows());
         outcomes.push(outcome);
     }
@@ -198,12 +224,25 @@ async fn turn(peer: &Peer, load: &Load) -> Result<Turn, String> {
 }
 
 fn load(case: &Case, peer: &Peer, body: &Bytes, store: &str) -> Load {
-    let path = match case.method {
-        Method::PUT => "/versus/written".to_owned(),
-        _ => kept(peer, case.size),
+    let path = match case.what {
+        What::Put | What::Upload => "/versus/written".to_owned(),
+        What::Get => kept(peer, case.size),
+        What::Ranges | What::Random(_) => kept(peer, "large"),
     };
     let requests = case.requests[usize::from(store != "null")];
-    Load { method: case.method.clone(), path, body: body.clone(), connections: case.connections, requests }
+    Load { what: case.what, path, body: body.clone(), connections: case.connections, requests }
+}
+
+/// Uploads the large object that a peer reads, unless it is there.
+async fn keep_large(peer: &Peer, bodies: &[(&'static str, Bytes)]) -> Result<(), String> {
+    let path = kept(peer, "large");
+    if once(&peer.target, Method::HEAD, &path, Bytes::new()).await.is_ok() {
+        return Ok(());
+    }
+    let body =
+        bodies.iter().find(|(size, _)| *size == LARGE_PART.0).expect("every size has a body").1.clone();
+    let requests = LARGE / LARGE_PART.1 / 4;
+    run(&peer.target, &Load { what: What::Upload, path, body, connections: 4, requests }).await.map(drop)
 }
 
 /// The path of the object that a peer reads, which it has itself written.
@@ -222,15 +261,15 @@ async fn memory(arguments: &Arguments, body: &Bytes) -> Result<serde_json::Value
         "\n| s3veil, {clients} clients at once, 64 MiB each | peak MiB | MB/s | CPU s/GB |\n| --- | ---: | ---: | ---: |"
     );
     let mut figures = Vec::new();
-    for (what, method, path) in
-        [("uploads", Method::PUT, "/versus/written"), ("then downloads", Method::GET, "/versus/keep/read")]
+    for (name, what, path) in
+        [("uploads", What::Put, "/versus/written"), ("then downloads", What::Get, "/versus/keep/read")]
     {
-        let load = Load { method, path: path.into(), body: body.clone(), connections: clients, requests: 1 };
+        let load = Load { what, path: path.into(), body: body.clone(), connections: clients, requests: 1 };
         let turn = turn(&peer, &load).await?;
         let (peak, cpu) = (turn.peak.unwrap_or(0), turn.cpu.unwrap_or(0.0));
         let (mib, throughput) = (peak as f64 / 1_048_576.0, turn.sample.throughput());
-        println!("| {what} | {mib:.0} | {throughput:.0} | {:.2} |", cpu / (turn.sample.bytes as f64 / 1e9));
-        figures.push(json!({ "load": what, "peak_bytes": peak, "mb_per_s": throughput, "cpu_s": cpu }));
+        println!("| {name} | {mib:.0} | {throughput:.0} | {:.2} |", cpu / (turn.sample.bytes as f64 / 1e9));
+        figures.push(json!({ "load": name, "peak_bytes": peak, "mb_per_s": throughput, "cpu_s": cpu }));
     }
     Ok(json!({ "clients": clients, "turns": figures }))
 }

@@ -19,9 +19,7 @@ pub struct Turn {
 /// All rounds of one case: a list of turns for each peer, in the order of the rounds.
 pub struct Outcome {
     pub store: &'static str,
-    pub operation: String,
-    pub size: &'static str,
-    pub connections: usize,
+    pub load: String,
     pub peers: Vec<(String, Vec<Turn>)>,
 }
 
@@ -54,11 +52,9 @@ impl Outcome {
             let added = added.filter(|_| proxy && name != "nginx").map(|micros| format!("{micros:+.0} µs"));
             writeln!(
                 rows,
-                "| {} | {} {} ×{} | {name} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {name} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {} |",
                 self.store,
-                self.operation,
-                self.size,
-                self.connections,
+                self.load,
                 time(figures.p50),
                 time(figures.p99),
                 figures.throughput,
@@ -98,9 +94,7 @@ impl Outcome {
             .collect();
         json!({
             "store": self.store,
-            "operation": self.operation,
-            "size": self.size,
-            "connections": self.connections,
+            "load": self.load,
             "peers": peers,
         })
     }
