@@ -1,7 +1,7 @@
 //! Real clients, unchanged, through the real program, in front of real stores.
 //!
 //! What a client does is in `tests/clients/`: `basics.py` is what each of them must find to be as it is without s3veil,
-//! `depth.py` what else a store can do. Stores and proxies are started once, and skipped in words where they can't be
+//! `depth.py` what else a store can do, `apps.py` what applications do that keep their data there. Stores and proxies are started once, and skipped in words where they can't be
 //! had. Each test prints what it covered.
 
 #[path = "clients/object_store.rs"]
@@ -32,9 +32,11 @@ fn on(store: &Lazy, test: impl FnOnce(&Proxied)) {
     }
 }
 
-/// A module for each store, with a test for each client of `basics.py` and each part of `depth.py`.
+/// A module for each store, with a test for each client of `basics.py`, part of `depth.py` and application of `apps.py`.
 macro_rules! every {
-    ($( $store:ident $behind:ident { basics: $( $client:ident )*; depth: $( $part:ident )*; } )*) => { $( mod $store {
+    ($( $store:ident $behind:ident {
+        basics: $( $client:ident )*; depth: $( $part:ident )*; $( apps: $( $app:ident )*; )?
+    } )*) => { $( mod $store {
         use super::*;
 
         $( #[test]
@@ -51,6 +53,15 @@ macro_rules! every {
         fn $part() {
             on(&$behind, |proxied| proxied.run("depth", &[stringify!($part)]));
         } )*
+
+        $( mod apps {
+            use super::*;
+
+            $( #[test]
+            fn $app() {
+                on(&$behind, |proxied| proxied.run("apps", &[stringify!($app)]));
+            } )*
+        } )?
     } )* };
 }
 
@@ -64,11 +75,13 @@ every! {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
         depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
             versioned_uploads object_lock locked_uploads tags acl storage_class;
+        apps: awscli mc pyarrow rclone registry restic;
     }
     // No versions, tags, ACLs; a PUT is done whatever its conditions.
     garage GARAGE {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
         depth: keys pages conditions checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers;
+        apps: awscli mc pyarrow rclone registry restic;
     }
     seaweedfs SEAWEEDFS {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
