@@ -1,8 +1,8 @@
 //! Real clients, unchanged, through the real program, in front of real stores.
 //!
 //! What a client does is in `tests/clients/`: `basics.py` is what each of them must find to be as it is without s3veil,
-//! `depth.py` what else a store can do, `apps.py` what applications do that keep their data there. Stores and proxies are started once, and skipped in words where they can't be
-//! had. Each test prints what it covered.
+//! `depth.py` what else a store can do, `apps.py` what applications do that keep their data there. Stores and proxies are
+//! started once, and skipped in words where they can't be had. Each test prints what it covered.
 
 #[path = "clients/object_store.rs"]
 mod object_store_client;
