@@ -2,6 +2,9 @@
 //!
 //! `listener/answer.rs` shows the whole way of a request on one screen; `docs/architecture.md` says why it is so.
 
+// Files that change under a running process.
+pub mod watch;
+
 // What is counted.
 pub mod metrics;
 // The one HTTPS client.

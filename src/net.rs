@@ -1,14 +1,15 @@
-//! The one HTTPS client: roots, connect timeout, connection pool. For the store and for every KMS.
+//! The one HTTPS client: roots, client certificate, connect timeout, connection pool. For the store and for every KMS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::body::ByteBody;
@@ -24,12 +25,42 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 pub const BUFFER: usize = 128 * 1024;
 
 /// What differs between the peers.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NetConfig {
     /// Roots to trust instead of the system's, in PEM.
     pub ca_file: Option<PathBuf>,
+    /// What s3veil shows a server that asks who it is.
+    pub identity: Option<Identity>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
+}
+
+/// A client certificate and its key.
+#[derive(Debug)]
+pub struct Identity {
+    /// The certificate, and those between it and a root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// From two files in PEM, or one that holds both.
+    ///
+    /// Errors: a message that names the file and the remedy.
+    pub fn from_pem_files(certificate: &Path, key: &Path) -> Result<Self, String> {
+        let wrong = |file: &Path, why: &dyn std::fmt::Display| {
+            format!("'{}' can't be used: {why}. Give a file in PEM that s3veil may read", file.display())
+        };
+        let chain = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|why| wrong(certificate, &why))?;
+        if chain.is_empty() {
+            return Err(wrong(certificate, &"it holds no certificate"));
+        }
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong(key, &why))?;
+        Ok(Self { chain, key })
+    }
 }
 
 /// A client with its own pool.
@@ -40,11 +71,7 @@ pub fn client(config: NetConfig) -> Result<Client<Connector, ByteBody>, String> 
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(config.connect_timeout));
-    let tls = ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .map_err(|why| format!("tls: {why}"))?
-        .with_root_certificates(roots(config.ca_file)?)
-        .with_no_client_auth();
+    let tls = tls(config.ca_file.as_deref(), config.identity)?;
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
     Ok(Client::builder(TokioExecutor::new())
@@ -54,7 +81,24 @@ pub fn client(config: NetConfig) -> Result<Client<Connector, ByteBody>, String> 
         .build(connector))
 }
 
-fn roots(file: Option<PathBuf>) -> Result<RootCertStore, String> {
+/// How s3veil speaks TLS to any peer: TLS 1.2 or later, the certificate checked against `ca_file` or the system's roots.
+///
+/// Errors: a message that names the key, the file and the remedy.
+pub fn tls(ca_file: Option<&Path>, identity: Option<Identity>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|why| format!("tls: {why}"))?
+        .with_root_certificates(roots(ca_file)?);
+    match identity {
+        None => Ok(tls.with_no_client_auth()),
+        Some(Identity { chain, key }) => tls.with_client_auth_cert(chain, key).map_err(|why| {
+            format!("client certificate: {why}. Give a certificate and the key that belongs to it")
+        }),
+    }
+}
+
+fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
         // A system without roots is fine for plain http; over https the handshake then says what is missing.
@@ -62,7 +106,7 @@ fn roots(file: Option<PathBuf>) -> Result<RootCertStore, String> {
         return Ok(roots);
     };
     let wrong = |why: String| format!("ca_file: '{}' {why}. Give a file of PEM certificates", file.display());
-    let pems = CertificateDer::pem_file_iter(&file).map_err(|why| wrong(format!("can't be read: {why}")))?;
+    let pems = CertificateDer::pem_file_iter(file).map_err(|why| wrong(format!("can't be read: {why}")))?;
     for pem in pems {
         let certificate = pem.map_err(|why| wrong(format!("is not PEM: {why}")))?;
         roots.add(certificate).map_err(|why| wrong(format!("holds a bad certificate: {why}")))?;

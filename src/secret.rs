@@ -7,6 +7,8 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::watch::Watched;
+
 /// A secret text. It has no `Clone`: where it is shared, it stands in an `Arc`.
 #[derive(Zeroize, ZeroizeOnDrop, Deserialize)]
 #[serde(transparent)]
@@ -111,6 +113,19 @@ impl SecretSource {
             }
         };
         if secret.0.is_empty() { Err(SecretError::Empty { place }) } else { Ok(secret) }
+    }
+}
+
+impl SecretSource {
+    /// The secret, read again whenever its file has changed.
+    ///
+    /// Errors: those of [`SecretSource::load`], in words.
+    pub fn watch(self) -> Result<Watched<Secret>, String> {
+        let files = match &self {
+            Self::File(FileSource { file }) => vec![file.clone()],
+            Self::Inline(_) | Self::Env(_) => Vec::new(),
+        };
+        Watched::new(files, move || self.load().map_err(|why| why.to_string()))
     }
 }
 

@@ -143,6 +143,7 @@ impl Config {
         let (scheme, authority) = endpoint(&self.endpoint)?;
         let net = NetConfig {
             ca_file: self.ca_file,
+            identity: None,
             connect_timeout: Duration::from_secs(self.connect_timeout_secs.max(1)),
         };
         if !self.credentials.contains_key("default") {

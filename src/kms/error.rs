@@ -54,6 +54,12 @@ impl Error {
     }
 }
 
+impl From<String> for ConfigError {
+    fn from(why: String) -> Self {
+        Self::Setting(why)
+    }
+}
+
 /// Why a configured KMS could not be built. Says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -83,6 +89,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A setting that can't be used. Names the key, its value and the remedy.
+    #[error("{0}")]
+    Setting(String),
     /// The EK of `s3veil dev` could not be made or read.
     #[error("the keystore is not usable")]
     Keystore(#[from] Error),

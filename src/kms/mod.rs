@@ -10,6 +10,7 @@ pub mod error;
 pub mod keys;
 pub mod local;
 pub mod name;
+mod rest;
 pub mod secrets;
 
 use std::fmt;
@@ -79,6 +80,11 @@ pub trait Kms: Send + Sync {
         unsupported(self.kind(), "disable")
     }
 
+    /// Gives an EK a new version that wraps from now on. The old ones go on unwrapping.
+    fn rotate<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "rotate")
+    }
+
     /// Destroys an EK, and with it every object sealed under it.
     fn delete<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
         unsupported(self.kind(), "delete")
@@ -130,6 +136,9 @@ pub enum State {
     Enabled,
     /// Locked: its objects cannot be read or written until it is enabled.
     Disabled,
+    /// Deleted, and not yet destroyed: the KMS keeps it for some days, in which `enable` brings it back.
+    #[serde(rename = "pending-deletion")]
+    PendingDeletion,
 }
 
 impl fmt::Display for State {
@@ -137,6 +146,7 @@ impl fmt::Display for State {
         f.pad(match self {
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
+            Self::PendingDeletion => "pending-deletion",
         })
     }
 }
@@ -151,4 +161,13 @@ pub struct EkInfo {
     /// When it was created, where the KMS tells.
     #[serde(with = "time::serde::rfc3339::option")]
     pub created: Option<OffsetDateTime>,
+    /// The version that wraps now, where the KMS has versions.
+    pub version: Option<String>,
+}
+
+impl EkInfo {
+    /// An EK of which no more is known.
+    pub fn new(name: EkName, state: State) -> Self {
+        Self { name, state, created: None, version: None }
+    }
 }

@@ -163,7 +163,7 @@ impl Keystore {
         let (file, secret) = self.open(name)?;
         match file.state {
             State::Enabled => Ok(secret),
-            State::Disabled => Err(Error::Disabled(name.clone())),
+            State::Disabled | State::PendingDeletion => Err(Error::Disabled(name.clone())),
         }
     }
 
@@ -255,7 +255,7 @@ impl SecretStore for Shared {
         let name = name.clone();
         self.run(move |store| {
             let (file, _) = store.open(&name)?;
-            Ok(EkInfo { name, state: file.state, created: Some(file.created) })
+            Ok(EkInfo { created: Some(file.created), ..EkInfo::new(name, file.state) })
         })
     }
 

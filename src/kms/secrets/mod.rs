@@ -12,7 +12,7 @@ use std::fmt;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek};
+use super::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek, unsupported};
 use crate::seal::Dek;
 use key::SecretKey;
 
@@ -36,11 +36,15 @@ pub trait SecretStore: Send + Sync {
     /// What the store knows of a secret without giving it.
     fn describe<'a>(&'a self, name: &'a EkName) -> Answer<'a, EkInfo>;
 
-    /// Gives the secret again.
-    fn enable<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()>;
+    /// Gives the secret again. A store that can't refuse one keeps the default.
+    fn enable<'a>(&'a self, _name: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "enable")
+    }
 
     /// Refuses the secret from now on, but keeps it.
-    fn disable<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()>;
+    fn disable<'a>(&'a self, _name: &'a EkName) -> Answer<'a, ()> {
+        unsupported(self.kind(), "disable")
+    }
 
     /// Destroys the secret.
     fn delete<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()>;
