@@ -1,4 +1,4 @@
-//! The admin listener: `/healthz`, `/metrics` and `/cache/flush`, apart from the S3 port.
+//! The admin listener: `/healthz`, `/readyz`, `/metrics` and `/cache/flush`, apart from the S3 port.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,7 +14,9 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::handler::Rooms;
+use crate::kms::Health;
 use crate::metrics::Metrics;
+use crate::policy::EkRef;
 use crate::secret::{Secret, SecretSource};
 
 /// A token that can be guessed is none.
@@ -38,11 +40,19 @@ pub struct Admin {
     token: Option<Secret>,
     metrics: Arc<Metrics>,
     rooms: Arc<Rooms>,
+    /// An EK of each KMS that the policy seals with.
+    kmss: Vec<EkRef>,
 }
 
 impl Config {
     /// Errors: a message that names the key and the remedy.
-    pub fn build(self, metrics: Arc<Metrics>, rooms: Arc<Rooms>) -> Result<Admin, String> {
+    /// `eks`: those of the policy.
+    pub fn build(
+        self,
+        metrics: Arc<Metrics>,
+        rooms: Arc<Rooms>,
+        mut eks: Vec<EkRef>,
+    ) -> Result<Admin, String> {
         let token = self.token.map(|source| source.load()).transpose();
         let token = token.map_err(|why| format!("admin.token: {why}"))?;
         if token.as_ref().is_some_and(|token| token.as_bytes().len() < TOKEN_MIN) {
@@ -50,7 +60,9 @@ impl Config {
                 "admin.token: is shorter than {TOKEN_MIN} characters. Make one with 'openssl rand -hex 32'"
             ));
         }
-        Ok(Admin { listen: self.listen, token, metrics, rooms })
+        eks.sort_by(|one, other| one.kms.cmp(&other.kms));
+        eks.dedup_by(|one, other| one.kms == other.kms);
+        Ok(Admin { listen: self.listen, token, metrics, rooms, kmss: eks })
     }
 }
 
@@ -78,6 +90,7 @@ impl Admin {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => page(StatusCode::OK, "ok\n"),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.ready().await,
             (&Method::GET | &Method::HEAD, "/metrics") => page(StatusCode::OK, self.metrics.text()),
             (&Method::POST, "/cache/flush") => match self.refusal(request) {
                 None => {
@@ -87,11 +100,34 @@ impl Admin {
                 }
                 Some(refusal) => refusal,
             },
-            (_, "/healthz" | "/metrics" | "/cache/flush") => {
-                page(StatusCode::METHOD_NOT_ALLOWED, "GET /healthz and /metrics, POST /cache/flush\n")
-            }
-            _ => page(StatusCode::NOT_FOUND, "there is GET /healthz, GET /metrics, POST /cache/flush\n"),
+            (_, "/healthz" | "/readyz" | "/metrics" | "/cache/flush") => page(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET /healthz, /readyz and /metrics, POST /cache/flush\n",
+            ),
+            _ => page(
+                StatusCode::NOT_FOUND,
+                "there is GET /healthz, GET /readyz, GET /metrics, POST /cache/flush\n",
+            ),
         }
+    }
+
+    /// Whether requests can be served, each KMS named. One that is away does not count while cached keys go on: taking
+    /// every replica out at once would make an outage of the KMS one of everything.
+    async fn ready(&self) -> Response<Full<Bytes>> {
+        let (mut ready, mut text) = (true, String::new());
+        for EkRef { kms, ek } in &self.kmss {
+            let line = match self.rooms.keys.health(kms, ek).await {
+                Health::Up => format!("kms '{kms}': ok\n"),
+                Health::Away { since, why, seen } => {
+                    let carries = seen && since.elapsed() < self.rooms.keys.ttl();
+                    ready &= carries;
+                    let rest = if carries { "; cached keys go on" } else { "" };
+                    format!("kms '{kms}': away for {} s{rest}: {why}\n", since.elapsed().as_secs())
+                }
+            };
+            text.push_str(&line);
+        }
+        page(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
     }
 
     /// What a caller gets who does not show `Authorization: Bearer TOKEN` (RFC 6750). Compared in constant time.

@@ -48,17 +48,18 @@ impl App {
                 ));
             }
         }
+        let metrics = Arc::<Metrics>::default();
         let rooms = Rooms {
             backend,
-            keys: config.cache.build(kms),
+            keys: config.cache.build(kms, &metrics).with_aliases(config.kms_aliases)?,
             sizes: Sizes::new(SIZES),
             manifests: Manifests::default(),
             uploads: config.state.build()?,
             client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
         };
-        let (rooms, metrics) = (Arc::new(rooms), Arc::<Metrics>::default());
-        let admin =
-            config.admin.map(|admin| admin.build(metrics.clone(), rooms.clone())).transpose()?.map(Arc::new);
+        let rooms = Arc::new(rooms);
+        let admin = config.admin.map(|admin| admin.build(metrics.clone(), rooms.clone(), policy.eks()));
+        let admin = admin.transpose()?.map(Arc::new);
         Ok(Self { authenticator, policy, rooms, metrics, admin })
     }
 

@@ -1,5 +1,6 @@
 //! All settings: defaults ← proxy.toml ← `S3VEIL_*` ← flags. Composes the rooms' own configurations, no more.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -19,7 +20,10 @@ pub struct Config {
     /// The store behind.
     pub store: backend::Config,
     /// The KMSs, by name.
-    pub kms: kms::config::Config,
+    pub kms: kms::Config,
+    /// Old names of KMSs and their new ones, so that envelopes which name an old one stay readable.
+    #[serde(default)]
+    pub kms_aliases: HashMap<String, String>,
     /// The policy table.
     #[serde(default)]
     pub policy: Vec<policy::RuleConfig>,
@@ -82,7 +86,25 @@ impl Config {
     }
 }
 
-/// One section alone, for commands that need no more of the configuration: their machine may hold no more.
+/// What says how an EK is reached.
+#[derive(Debug, Deserialize)]
+pub struct KmsPart {
+    /// The KMSs, by name.
+    pub kms: kms::Config,
+    /// Old names of KMSs, and their new ones.
+    #[serde(default)]
+    pub kms_aliases: HashMap<String, String>,
+}
+
+/// The KMSs alone, for commands that need no more of the configuration: their machine may hold no more.
+///
+/// Errors: as those of [`Config::load`].
+pub fn kms(file: &Path) -> Result<KmsPart, String> {
+    let figment = read(file)?;
+    figment.extract().map_err(|errors| explain_all(errors, &figment, file))
+}
+
+/// One section alone, likewise.
 ///
 /// Errors: as those of [`Config::load`].
 pub fn section<T: serde::de::DeserializeOwned>(file: &Path, key: &str) -> Result<T, String> {

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use s3veil::kms::{Answer, CacheConfig, Context, DataKey, EkName, Error, Keys, Kms, WrappedDek};
+use s3veil::kms::{
+    Answer, CacheConfig, Context, DataKey, EkInfo, EkName, Error, Health, Keys, Kms, State, WrappedDek,
+};
+use s3veil::metrics::Metrics;
 use s3veil::s3::Bucket;
 use s3veil::seal::Dek;
 use tokio::sync::Semaphore;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 static EK: LazyLock<EkName> = LazyLock::new(|| EkName::parse("a").unwrap());
 static BUCKET: LazyLock<Bucket> = LazyLock::new(|| Bucket::parse("one").unwrap());
@@ -19,6 +22,7 @@ const TTL: Duration = Duration::from_secs(300);
 /// A KMS of one EK that is switched by hand. Its wrapped DEK is the DEK.
 struct Switched {
     locked: AtomicBool,
+    away: AtomicBool,
     calls: AtomicUsize,
     /// How many answers may leave.
     answers: Semaphore,
@@ -28,6 +32,9 @@ impl Switched {
     async fn answer<T>(&self, answer: T) -> Result<T, Error> {
         let locked = self.locked.load(Ordering::SeqCst);
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("switched off".into()));
+        }
         self.answers.acquire().await.unwrap().forget();
         if locked { Err(Error::Disabled(EK.clone())) } else { Ok(answer) }
     }
@@ -55,6 +62,10 @@ impl Kms for Shared {
     ) -> Answer<'a, Dek> {
         Box::pin(self.0.answer(Dek::try_from(wrapped.as_bytes()).unwrap()))
     }
+
+    fn describe<'a>(&'a self, ek: &'a EkName) -> Answer<'a, EkInfo> {
+        Box::pin(self.0.answer(EkInfo::new(ek.clone(), State::Enabled)))
+    }
 }
 
 struct Fixture {
@@ -70,11 +81,14 @@ impl Fixture {
     fn with(answers: usize, cache: CacheConfig) -> Self {
         let kms = Arc::new(Switched {
             locked: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             answers: Semaphore::new(answers),
         });
         let kmss = HashMap::from([("k".to_owned(), Box::new(Shared(kms.clone())) as Box<dyn Kms>)]);
-        Self { kms, keys: Arc::new(cache.build(kmss)) }
+        let aliases = HashMap::from([("moved".to_owned(), "k".to_owned())]);
+        let keys = cache.build(kmss, &Metrics::default()).with_aliases(aliases).unwrap();
+        Self { kms, keys: Arc::new(keys) }
     }
 
     async fn write(&self) -> Result<WrappedDek, Error> {
@@ -87,6 +101,14 @@ impl Fixture {
 
     fn lock(&self, locked: bool) {
         self.kms.locked.store(locked, Ordering::SeqCst);
+    }
+
+    fn away(&self, away: bool) {
+        self.kms.away.store(away, Ordering::SeqCst);
+    }
+
+    async fn healthy(&self) -> bool {
+        self.keys.health("k", &EK).await == Health::Up
     }
 
     fn calls(&self) -> usize {
@@ -166,7 +188,7 @@ async fn k_07_a_kms_that_is_away_costs_all_who_wait_one_call_and_cached_keys_go_
     for reader in readers {
         assert!(matches!(reader.await.unwrap(), Err(Error::Unavailable(_))));
     }
-    assert_eq!(it.calls(), 2);
+    assert_eq!(it.calls(), 3, "one call of two attempts");
     assert_eq!((it.write().await, it.read(&wrapped).await), (Ok(wrapped.clone()), Ok(())));
     it.kms.answers.add_permits(1);
     assert_eq!(it.read(&other).await, Ok(()), "that the KMS was away is not remembered");
@@ -184,6 +206,155 @@ async fn a_caller_that_goes_away_does_not_take_the_answer_with_it() {
     first.abort();
     it.kms.answers.add_permits(1);
     assert_eq!(second.await.unwrap(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_08_a_key_in_use_is_fetched_ahead_of_its_time_and_nobody_waits() {
+    let it = Fixture::new(3);
+    let first = it.write().await.unwrap();
+    let other = WrappedDek::new([9; 32]);
+    it.read(&other).await.unwrap();
+    advance(TTL * 95 / 100).await;
+    // At once, though no answer is left that it could wait for but the two that are fetched meanwhile.
+    assert_eq!((it.write().await, it.read(&other).await), (Ok(first.clone()), Ok(())));
+    it.reached(4).await;
+    it.kms.answers.add_permits(1);
+    // Until both have been put in place.
+    while it.write().await.unwrap() == first {
+        tokio::task::yield_now().await;
+    }
+    advance(TTL / 10).await;
+    assert_ne!(it.write().await, Ok(first));
+    assert_eq!(it.read(&other).await, Ok(()));
+    assert_eq!(it.calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_has_nearly_served_enough_is_replaced_meanwhile() {
+    let it = Fixture::with(2, CacheConfig { max_objects: 16, ..CacheConfig::default() });
+    let first = it.write().await.unwrap();
+    for _ in 1..15 {
+        assert_eq!(it.write().await.as_ref(), Ok(&first));
+    }
+    it.reached(2).await;
+    while it.write().await.unwrap() == first {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(it.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_01_a_refusal_ahead_of_time_locks_at_once() {
+    let it = Fixture::new(100);
+    let wrapped = it.write().await.unwrap();
+    it.lock(true);
+    advance(TTL * 95 / 100).await;
+    assert_eq!(it.write().await, Ok(wrapped.clone()));
+    it.reached(2).await;
+    while it.write().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(it.write().await, Err(disabled()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_07_cached_keys_go_on_to_their_end_while_the_kms_is_away() {
+    let it = Fixture::new(100);
+    let wrapped = it.write().await.unwrap();
+    it.away(true);
+    for _ in 0..9 {
+        advance(TTL / 10).await;
+        assert_eq!((it.write().await.as_ref(), it.read(&wrapped).await), (Ok(&wrapped), Ok(())));
+    }
+    advance(TTL / 10).await;
+    assert!(matches!(it.write().await, Err(Error::Unavailable(_))));
+    assert!(matches!(it.read(&wrapped).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_07_a_kms_that_stays_away_is_left_in_peace_and_comes_back_by_itself() {
+    let it = Fixture::new(100);
+    it.write().await.unwrap();
+    it.keys.flush().await;
+    it.away(true);
+    for call in 1..=3 {
+        assert!(matches!(it.write().await, Err(Error::Unavailable(_))));
+        assert_eq!(it.calls(), 1 + 3 * call, "three attempts");
+    }
+    let opened = Instant::now();
+    for _ in 0..1000 {
+        assert!(matches!(it.write().await, Err(Error::Unavailable(_))));
+    }
+    assert_eq!((it.calls(), opened.elapsed()), (10, Duration::ZERO), "no storm, and nobody waits");
+    assert!(!it.healthy().await);
+    // Each time it is still away, twice as long: a minute has room for six tries at the most, and a try is one attempt.
+    for _ in 0..600 {
+        advance(Duration::from_millis(100)).await;
+        assert!(it.write().await.is_err());
+    }
+    assert!((14..=18).contains(&it.calls()), "{}", it.calls());
+    it.away(false);
+    advance(Duration::from_secs(30)).await;
+    assert!(it.write().await.is_ok());
+    assert!(it.healthy().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_finds_out_whether_the_kms_is_back_and_may_go_away_in_the_middle() {
+    let it = Fixture::new(0);
+    it.away(true);
+    for _ in 0..3 {
+        assert!(it.write().await.is_err());
+    }
+    it.away(false);
+    advance(Duration::from_secs(1)).await;
+    let (keys, before) = (it.keys.clone(), it.calls());
+    let trial = tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.map(|_| ()) });
+    it.reached(before + 1).await;
+    let other = WrappedDek::new([9; 32]);
+    assert!(
+        matches!(it.read(&other).await, Err(Error::Unavailable(_))),
+        "another one does not try beside it"
+    );
+    assert_eq!(it.calls(), before + 1);
+    trial.abort();
+    assert!(trial.await.unwrap_err().is_cancelled());
+    it.kms.answers.add_permits(1);
+    assert_eq!(it.read(&other).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_is_asked_for_when_nothing_else_was_lately() {
+    let it = Fixture::new(100);
+    it.away(true);
+    assert!(!it.healthy().await, "the KMS is asked");
+    it.away(false);
+    assert!(it.healthy().await);
+    let asked = it.calls();
+    assert!(it.healthy().await);
+    assert_eq!(it.calls(), asked, "it has just answered");
+    advance(Duration::from_secs(60)).await;
+    it.away(true);
+    assert!(!it.healthy().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kms_that_has_moved_opens_under_its_old_name_too() {
+    let it = Fixture::new(1);
+    let wrapped = it.write().await.unwrap();
+    let moved = it.keys.for_read("moved", &EK, None, &wrapped, &BUCKET).await;
+    assert!(moved.is_ok(), "the same key, of the same cache");
+    assert_eq!(it.calls(), 1);
+    let unknown = it.keys.for_read("unknown", &EK, None, &wrapped, &BUCKET).await.unwrap_err();
+    assert_eq!(unknown, Error::NoSuchKms("unknown".into()));
+    for (old, new, expected) in
+        [("k", "k", "there is a [kms.k]"), ("a", "b", "'b' is not configured; there is k")]
+    {
+        let kmss = HashMap::from([("k".to_owned(), Box::new(Shared(it.kms.clone())) as Box<dyn Kms>)]);
+        let keys = CacheConfig::default().build(kmss, &Metrics::default());
+        let error = keys.with_aliases(HashMap::from([(old.into(), new.into())])).err().unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 /// On the real clock: the cache beneath has no other.

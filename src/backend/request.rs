@@ -5,9 +5,16 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StoreBody;
 use crate::auth::Who;
-use crate::s3::headers::remove_all;
+use crate::s3::headers::{ENVELOPE, remove_all};
 use crate::s3::query::Query;
-use crate::s3::{Bucket, Key};
+use crate::s3::{Bucket, Code, Error, Key, Result};
+use crate::seal::Envelope;
+
+/// The beginning of the names of user-defined metadata.
+const METADATA: &str = "x-amz-meta-";
+
+/// The most bytes of user-defined metadata: of all names, without what they begin with, and values.
+const METADATA_MAX: usize = 2048;
 
 /// Ordinary headers that go on to the store. All else but `x-amz-*` stays here.
 const ALLOWED: [HeaderName; 15] = [
@@ -52,6 +59,36 @@ impl StoreHeaders {
         let mut headers = Self::forwarded(client);
         headers.remove_all(describes_body);
         headers
+    }
+
+    /// Adds the envelope, which is part of the object's metadata.
+    ///
+    /// Errors: MetadataTooLarge if that is now more than S3 takes: what one store may let pass, the next one refuses, and a
+    /// client is to know before it sends a body. Source: Amazon S3 User Guide, "Working with object metadata".
+    pub fn set_envelope(&mut self, envelope: &Envelope) -> Result<()> {
+        let text = envelope.encode();
+        let own = ENVELOPE.as_str().len() - METADATA.len() + text.len();
+        let value = HeaderValue::from_str(&text).expect("base64url is a header value");
+        self.0.remove(ENVELOPE);
+        let of_client: usize = self
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some(name.as_str().strip_prefix(METADATA)?.len() + value.len()))
+            .sum();
+        if of_client + own > METADATA_MAX {
+            let room = METADATA_MAX - own.min(METADATA_MAX);
+            return Err(Error::new(
+                Code::MetadataTooLarge,
+                format!(
+                    "Your metadata headers exceed the maximum allowed metadata size: where objects are sealed there is \
+                     room for {room} bytes of names and values."
+                ),
+            )
+            .detail("Size", of_client.to_string())
+            .detail("MaxSizeAllowed", room.to_string()));
+        }
+        self.set(ENVELOPE, value);
+        Ok(())
     }
 
     /// Sets a header.

@@ -14,8 +14,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::kms;
-
 /// A transparent encrypting reverse proxy for S3.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -77,7 +75,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 impl KeyArguments {
     async fn run(self) -> anyhow::Result<()> {
         let file = &self.file.config;
-        let kmss: kms::config::Config = crate::config::section(file, "kms").map_err(anyhow::Error::msg)?;
+        let kmss = crate::config::kms(file).map_err(anyhow::Error::msg)?.kms;
         let mut kmss = kmss.build().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
         let names = kmss.keys().cloned().collect::<Vec<_>>().join(", ");
         let name = match self.kms {

@@ -14,11 +14,12 @@ use tempfile::NamedTempFile;
 use super::ConfigFile;
 use super::object::Object;
 use crate::body::{self, ByteBody, Opening};
+use crate::handler;
 use crate::kms::keys::CacheConfig;
+use crate::metrics::Metrics;
 use crate::seal::{
     CHUNK, Envelope, Error, FOOTER_LEN, Layout, Manifest, Opened, PlainRange, SealedLen, block_len,
 };
-use crate::{handler, kms};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Unseal {
@@ -70,9 +71,11 @@ impl Unseal {
     async fn open_envelope(&self) -> anyhow::Result<Opened> {
         let envelope = Envelope::parse(&self.envelope).context("--envelope")?;
         let file = &self.file.config;
-        let kmss: kms::config::Config = crate::config::section(file, "kms").map_err(anyhow::Error::msg)?;
-        let kmss = kmss.build().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
-        let keys = CacheConfig::default().build(kmss);
+        let part = crate::config::kms(file).map_err(anyhow::Error::msg)?;
+        let built = part.kms.build().and_then(|kmss| {
+            CacheConfig::default().build(kmss, &Metrics::default()).with_aliases(part.kms_aliases)
+        });
+        let keys = built.map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
         let Object { bucket, key } = &self.object;
         handler::opened(&keys, &envelope, bucket, key).await.with_context(|| {
             let (ek, kms) = (&envelope.header().ek, &envelope.header().kms);

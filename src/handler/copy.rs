@@ -18,7 +18,7 @@ use crate::policy::{Copied, EkRef, Target};
 use crate::response;
 use crate::s3::copy;
 use crate::s3::{Code, Error, Result, headers, xml};
-use crate::seal::{self, Envelope, Layout, PlainLen};
+use crate::seal::{self, Layout, PlainLen};
 
 /// Metadata of an object that a copy keeps, beside `x-amz-meta-*`.
 const KEPT: [HeaderName; 6] = [
@@ -105,7 +105,7 @@ async fn in_the_store(
     from_source(&mut store_headers, copied, stored);
     let replace = HeaderValue::from_static("REPLACE");
     store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace);
-    store_headers.set(headers::ENVELOPE, header_of(&envelope));
+    store_headers.set_envelope(&envelope)?;
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who());
     let store = send(rooms, call, request).await?;
     if !store.status().is_success() {
@@ -173,7 +173,7 @@ async fn through(
             let (envelope, fresh) =
                 put::fresh_envelope(rooms, ek, (bucket, key), Layout::Stream(length), sse, length.get())
                     .await?;
-            store_headers.set(headers::ENVELOPE, header_of(&envelope));
+            store_headers.set_envelope(&envelope)?;
             let body = StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?));
             put::send_sealed(rooms, put(store_headers, body), outcome, sse, ek.ek.as_str())
                 .await
@@ -324,10 +324,6 @@ pub(super) fn document(mut headers: HeaderMap, xml: impl Into<bytes::Bytes>) -> 
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     get::answer(StatusCode::OK, headers, body::full(xml))
-}
-
-fn header_of(envelope: &Envelope) -> HeaderValue {
-    HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value")
 }
 
 /// What the client is told when its source fails: not that its own body was short.

@@ -2,7 +2,7 @@
 //!
 //! Source: Amazon S3 API Reference, PutObject.
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
@@ -11,7 +11,7 @@ use crate::kms::keys::WriteKey;
 use crate::operation::Call;
 use crate::policy::{EkRef, Write};
 use crate::response;
-use crate::s3::{Bucket, Code, Error, Key, Result, headers};
+use crate::s3::{Bucket, Code, Error, Key, Result};
 use crate::seal::{Envelope, Fresh, Header, Layout, Place, PlainLen, Sse};
 
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
@@ -40,10 +40,7 @@ pub(super) async fn put_object(
 
     let outcome = checked.outcome();
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    store_headers.set(
-        headers::ENVELOPE,
-        HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
-    );
+    store_headers.set_envelope(&envelope)?;
     let sealed = SealedBody::new(checked, fresh.into_sealer()?);
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));

@@ -1,40 +1,30 @@
 //! The cache of DEKs: all that other rooms see of a KMS.
 //!
 //! On writes a DEK serves many objects of one EK and bucket, until it has served enough or is too old. On reads an
-//! unwrapped DEK is kept for a while. In both, age counts from the KMS's word, not from the last use, so that an EK
-//! which is disabled or deleted locks its objects within that time (promise 4). One call per key is under way at a time.
-//!
-//! The word is taken from when the KMS was asked: a slow answer is not younger for it, and one that was under way during a
-//! [`Keys::flush`] is forgotten with the rest.
+//! unwrapped DEK is kept for a while. What is kept, and how long, is the [`shelf`](super::shelf)'s; how a KMS is asked,
+//! the [`guard`](super::guard)'s.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache;
-use moka::ops::compute::Op;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout};
 
+use super::guard::{Guard, Health};
+use super::shelf::{Asked, Flushes, Serves, Shelf};
 use super::{Context, EkName, Error, Kms, WrappedDek};
+use crate::metrics::Metrics;
 use crate::s3::Bucket;
 use crate::seal::Dek;
-
-/// How long a KMS may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a refusal is remembered, so that a locked EK under load does not flood its KMS.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// How long after their time keys are wiped: two clocks are at work.
-const MARGIN: Duration = Duration::from_millis(50);
-
-/// Rounds of upkeep until what is taken out is freed as well. Two do when nothing else is going on; one costs microseconds.
-const UPKEEP_ROUNDS: u32 = 8;
+/// How old the last answer of a KMS may be for its health: an older one is asked for anew.
+const HEALTH: Duration = Duration::from_secs(30);
 
 /// How long data keys are kept.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,48 +48,36 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     /// A cache in front of these KMSs.
-    pub fn build(self, kmss: HashMap<String, Box<dyn Kms>>) -> Keys {
+    pub fn build(self, kmss: HashMap<String, Box<dyn Kms>>, metrics: &Metrics) -> Keys {
         let ttl = Duration::from_secs(self.ttl_secs.into());
+        let guards = kmss.into_iter().map(|(name, kms)| {
+            let guard = Guard::new(kms, metrics.kms(&name));
+            (name, guard)
+        });
+        let flushes = Flushes::default();
         Keys {
-            writes: cache(self.capacity, ttl),
-            reads: cache(self.capacity, ttl),
-            refusals: cache(self.capacity, REFUSAL),
+            writes: Shelf::new(self.capacity, ttl, flushes.clone(), metrics.dek_cache("write")),
+            reads: Shelf::new(self.capacity, ttl, flushes.clone(), metrics.dek_cache("read")),
+            sources: Arc::new(Sources {
+                guards: guards.collect(),
+                aliases: HashMap::new(),
+                refusals: Cache::builder().max_capacity(self.capacity.max(1)).time_to_live(REFUSAL).build(),
+            }),
+            flushes,
             ttl,
-            flushes: AtomicU64::new(0),
             max_objects: self.max_objects.max(1),
             max_bytes: self.max_bytes,
-            kmss,
         }
-    }
-}
-
-fn cache<K, V>(capacity: u64, ttl: Duration) -> Cache<K, V>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Cache::builder().max_capacity(capacity.max(1)).time_to_live(ttl).build()
-}
-
-/// Drops, and with it zeroizes, what is forgotten. That is the cache's own upkeep, which it does only while it is used.
-async fn wipe(writes: &Cache<WriteId, Kept<WriteKey>>, reads: &Cache<ReadId, Kept<Dek>>) {
-    // Upkeep takes an entry out; some rounds later nobody can still be reading it, and it is freed (crossbeam-epoch).
-    for _ in 0..UPKEEP_ROUNDS {
-        writes.run_pending_tasks().await;
-        reads.run_pending_tasks().await;
-        tokio::task::yield_now().await;
     }
 }
 
 /// The KMSs, behind the cache.
 pub struct Keys {
-    kmss: HashMap<String, Box<dyn Kms>>,
-    writes: Cache<WriteId, Kept<WriteKey>>,
-    reads: Cache<ReadId, Kept<Dek>>,
-    refusals: Cache<(String, EkName), Error>,
+    writes: Shelf<WriteId, WriteKey>,
+    reads: Shelf<ReadId, Dek>,
+    sources: Arc<Sources>,
+    flushes: Flushes,
     ttl: Duration,
-    /// How often everything was forgotten.
-    flushes: AtomicU64,
     max_objects: u64,
     max_bytes: u64,
 }
@@ -112,42 +90,13 @@ struct WriteId {
     bucket: Bucket,
 }
 
-/// What an unwrapped DEK belongs to: all that the KMS was asked with.
+/// What an unwrapped DEK belongs to: all that the KMS was asked with. There is one cipher suite; a second one would be
+/// another member here (CVE-2026-6550).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ReadId {
     asked: WriteId,
     version: Option<String>,
-    wrapped: [u8; 32],
-}
-
-impl ReadId {
-    fn new(asked: WriteId, version: Option<&str>, wrapped: &WrappedDek) -> Self {
-        Self {
-            asked,
-            version: version.map(str::to_owned),
-            wrapped: Sha256::digest(wrapped.as_bytes()).into(),
-        }
-    }
-}
-
-/// A key, and when the KMS was asked for it.
-#[derive(Debug)]
-struct Kept<T> {
-    key: Arc<T>,
-    asked: Asked,
-}
-
-impl<T> Clone for Kept<T> {
-    fn clone(&self) -> Self {
-        Self { key: self.key.clone(), asked: self.asked }
-    }
-}
-
-/// A moment, in time and in flushes.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    at: Instant,
-    flushes: u64,
+    wrapped: WrappedDek,
 }
 
 /// A DEK for writes.
@@ -164,15 +113,44 @@ pub struct WriteKey {
 }
 
 impl WriteKey {
-    /// Counts one more object; false if the DEK has served enough. The first one always has its place.
-    fn take(&self, bytes: u64, max_objects: u64, max_bytes: u64) -> bool {
+    /// Counts one more object. The first one always has its place.
+    fn take(&self, bytes: u64, max_objects: u64, max_bytes: u64) -> Serves {
         let objects = self.objects.fetch_add(1, Ordering::Relaxed);
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        objects == 0 || (objects < max_objects && before.saturating_add(bytes) <= max_bytes)
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let nearly = |max: u64| max - max / 8;
+        if objects > 0 && (objects >= max_objects || bytes > max_bytes) {
+            Serves::No
+        } else if objects >= nearly(max_objects) || bytes > nearly(max_bytes) {
+            Serves::Soon
+        } else {
+            Serves::Yes
+        }
     }
 }
 
 impl Keys {
+    /// The same, where envelopes that name a KMS by an old name are opened by the one of the new name.
+    ///
+    /// Errors: a message that names the alias and the remedy.
+    pub fn with_aliases(mut self, aliases: HashMap<String, String>) -> Result<Self, String> {
+        let sources = Arc::get_mut(&mut self.sources).expect("nobody has asked it for anything yet");
+        for (old, new) in &aliases {
+            if sources.guards.contains_key(old) {
+                return Err(format!("kms_aliases.{old}: there is a [kms.{old}]. Remove one of the two"));
+            }
+            if !sources.guards.contains_key(new) {
+                let mut names: Vec<&str> = sources.guards.keys().map(String::as_str).collect();
+                names.sort_unstable();
+                return Err(format!(
+                    "kms_aliases.{old}: '{new}' is not configured; there is {}. Correct the name",
+                    names.join(", ")
+                ));
+            }
+        }
+        sources.aliases = aliases;
+        Ok(self)
+    }
+
     /// A DEK for an object of `bytes` plaintext bytes.
     ///
     /// Errors: the KMS's.
@@ -184,8 +162,12 @@ impl Keys {
         bytes: u64,
     ) -> Result<Arc<WriteKey>, Error> {
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
-        let serves = |key: &WriteKey| key.take(bytes, self.max_objects, self.max_bytes);
-        self.fetch(&self.writes, &id, || self.generate(&id), serves).await
+        let (sources, reads) = (self.sources.clone(), self.reads.clone());
+        let generate = move |id: WriteId, asked: Asked| {
+            let (sources, reads) = (sources.clone(), reads.clone());
+            async move { sources.generate(id, asked, &reads).await }
+        };
+        self.writes.get(&id, generate, |key| key.take(bytes, self.max_objects, self.max_bytes)).await
     }
 
     /// The DEK of an envelope.
@@ -199,15 +181,18 @@ impl Keys {
         wrapped: &WrappedDek,
         bucket: &Bucket,
     ) -> Result<Arc<Dek>, Error> {
-        let asked = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
-        let id = ReadId::new(asked, version, wrapped);
-        let unwrap = || async {
-            let asked = self.now();
-            let context = Context::of_bucket(bucket);
-            let dek = self.call(&id.asked, |kms| kms.unwrap(ek, version, wrapped, &context)).await?;
-            Ok(Kept { key: Arc::new(dek), asked })
+        let kms = self.sources.canonical(kms).to_owned();
+        let id = ReadId {
+            asked: WriteId { kms, ek: ek.clone(), bucket: bucket.clone() },
+            version: version.map(str::to_owned),
+            wrapped: wrapped.clone(),
         };
-        self.fetch(&self.reads, &id, unwrap, |_| true).await
+        let sources = self.sources.clone();
+        let unwrap = move |id: ReadId, _| {
+            let sources = sources.clone();
+            async move { sources.unwrap(&id).await.map(Arc::new) }
+        };
+        self.reads.get(&id, unwrap, |_| Serves::Yes).await
     }
 
     /// Wraps and unwraps a DEK, past the cache: whether an EK can be used.
@@ -217,108 +202,95 @@ impl Keys {
         let bucket = Bucket::parse("s3veil-probe").expect("the name is valid");
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket };
         let context = Context::of_bucket(&id.bucket);
-        let made = self.call(&id, |kms| kms.generate(ek, &context)).await?;
-        let again =
-            self.call(&id, |kms| kms.unwrap(ek, made.version.as_deref(), &made.wrapped, &context)).await?;
-        match made.dek.is_same(&again) {
+        let made = self.sources.call(&id, "generate", |kms| kms.generate(ek, &context)).await?;
+        let id = ReadId { asked: id, version: made.version, wrapped: made.wrapped };
+        match made.dek.is_same(&self.sources.unwrap(&id).await?) {
             true => Ok(()),
             false => Err(Error::Malformed("the KMS unwraps another key than it wrapped".into())),
         }
     }
 
+    /// Whether a KMS answers. One that has not been asked lately is asked about this EK; a refusal is an answer, too.
+    pub async fn health(&self, kms: &str, ek: &EkName) -> Health {
+        let Some(guard) = self.sources.guards.get(kms) else { return Health::Up };
+        let (health, fresh) = guard.health(HEALTH);
+        if fresh {
+            return health;
+        }
+        guard.call("describe", |kms| kms.describe(ek)).await.ok();
+        guard.health(HEALTH).0
+    }
+
+    /// How long a DEK is kept: so long cached keys go on while their KMS is away.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// Forgets every DEK, and those that a KMS is just being asked for.
     pub async fn flush(&self) {
-        self.flushes.fetch_add(1, Ordering::SeqCst);
-        self.writes.invalidate_all();
-        self.reads.invalidate_all();
-        self.refusals.invalidate_all();
-        wipe(&self.writes, &self.reads).await;
+        self.flushes.add();
+        self.sources.refusals.invalidate_all();
+        self.writes.clear().await;
+        self.reads.clear().await;
+    }
+}
+
+/// The KMSs, and what they have just refused.
+struct Sources {
+    guards: HashMap<String, Guard>,
+    /// Old names of KMSs, and their new ones.
+    aliases: HashMap<String, String>,
+    refusals: Cache<(String, EkName), Error>,
+}
+
+impl Sources {
+    fn canonical<'a>(&'a self, kms: &'a str) -> &'a str {
+        self.aliases.get(kms).map_or(kms, String::as_str)
     }
 
-    /// What the cache holds and still `serves`, or what `load` gives. All who wait for one id share one `load`.
-    async fn fetch<K, T, F>(
+    async fn generate(
         &self,
-        cache: &Cache<K, Kept<T>>,
-        id: &K,
-        load: impl Fn() -> F,
-        serves: impl Fn(&T) -> bool,
-    ) -> Result<Arc<T>, Error>
-    where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
-        T: Send + Sync + 'static,
-        F: Future<Output = Result<Kept<T>, Error>>,
-    {
-        loop {
-            let entry =
-                cache.entry_by_ref(id).or_try_insert_with(load()).await.map_err(Arc::unwrap_or_clone)?;
-            // Whoever has asked uses the answer, even one that is too old to share.
-            let fresh = entry.is_fresh();
-            if fresh {
-                self.wipe_in_time();
-            }
-            let kept = entry.into_value();
-            if (fresh || self.holds(kept.asked)) && serves(&kept.key) {
-                return Ok(kept.key);
-            }
-            // Spent: out with it, unless another request has already put a fresh one in its place.
-            cache
-                .entry_by_ref(id)
-                .and_compute_with(|entry| {
-                    let same = entry.is_some_and(|entry| Arc::ptr_eq(&entry.value().key, &kept.key));
-                    std::future::ready(if same { Op::Remove } else { Op::Nop })
-                })
-                .await;
-        }
-    }
-
-    /// Sees to it that a key does not stay in the memory of an idle proxy.
-    fn wipe_in_time(&self) {
-        let (writes, reads, ttl) = (self.writes.clone(), self.reads.clone(), self.ttl);
-        tokio::spawn(async move {
-            tokio::time::sleep(ttl + MARGIN).await;
-            wipe(&writes, &reads).await;
-        });
-    }
-
-    fn now(&self) -> Asked {
-        Asked { at: Instant::now(), flushes: self.flushes.load(Ordering::SeqCst) }
-    }
-
-    /// Whether what was asked then may still be used.
-    fn holds(&self, asked: Asked) -> bool {
-        asked.flushes == self.flushes.load(Ordering::SeqCst) && asked.at.elapsed() < self.ttl
-    }
-
-    async fn generate(&self, id: &WriteId) -> Result<Kept<WriteKey>, Error> {
-        let asked = self.now();
+        id: WriteId,
+        asked: Asked,
+        reads: &Shelf<ReadId, Dek>,
+    ) -> Result<Arc<WriteKey>, Error> {
         let context = Context::of_bucket(&id.bucket);
-        let made = self.call(id, |kms| kms.generate(&id.ek, &context)).await?;
+        let made = self.call(&id, "generate", |kms| kms.generate(&id.ek, &context)).await?;
         let dek = Arc::new(made.dek);
         // What was just written can be read without another call.
-        let read = ReadId::new(id.clone(), made.version.as_deref(), &made.wrapped);
-        self.reads.insert(read, Kept { key: dek.clone(), asked }).await;
-        let key = Arc::new(WriteKey {
+        let read = ReadId { asked: id, version: made.version.clone(), wrapped: made.wrapped.clone() };
+        reads.put(read, dek.clone(), asked).await;
+        Ok(Arc::new(WriteKey {
             dek,
             wrapped: made.wrapped,
             version: made.version,
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-        });
-        Ok(Kept { key, asked })
+        }))
     }
 
-    /// Asks the KMS, in time, unless it has just refused this EK.
-    async fn call<'a, T, F>(&'a self, id: &WriteId, ask: impl FnOnce(&'a dyn Kms) -> F) -> Result<T, Error>
+    async fn unwrap(&self, id: &ReadId) -> Result<Dek, Error> {
+        let context = Context::of_bucket(&id.asked.bucket);
+        let ReadId { asked, version, wrapped } = id;
+        self.call(asked, "unwrap", |kms| kms.unwrap(&asked.ek, version.as_deref(), wrapped, &context)).await
+    }
+
+    /// Asks the KMS, unless it has just refused this EK.
+    async fn call<'a, T, F>(
+        &'a self,
+        id: &WriteId,
+        operation: &'static str,
+        ask: impl Fn(&'a dyn Kms) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let kms = self.kmss.get(&id.kms).ok_or_else(|| Error::NoSuchKms(id.kms.clone()))?;
+        let guard = self.guards.get(&id.kms).ok_or_else(|| Error::NoSuchKms(id.kms.clone()))?;
         let ek = (id.kms.clone(), id.ek.clone());
         if let Some(refusal) = self.refusals.get(&ek).await {
             return Err(refusal);
         }
-        let result = timeout(TIMEOUT, ask(kms.as_ref())).await;
-        let result = result.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".into())));
+        let result = guard.call(operation, ask).await;
         if let Some(refusal) = result.as_ref().err().filter(|error| error.is_verdict()) {
             self.refusals.insert(ek, refusal.clone()).await;
         }

@@ -7,11 +7,13 @@
 pub mod config;
 pub mod context;
 pub mod error;
+mod guard;
 pub mod keys;
 pub mod local;
 pub mod name;
 mod rest;
 pub mod secrets;
+mod shelf;
 
 use std::fmt;
 
@@ -24,6 +26,7 @@ use crate::seal::Dek;
 pub use config::Config;
 pub use context::Context;
 pub use error::{ConfigError, Error};
+pub use guard::Health;
 pub use keys::{CacheConfig, Keys, WriteKey};
 pub use name::EkName;
 

@@ -97,6 +97,8 @@ codes! {
     MalformedTrailerError, 400, Client;
     /// The XML of the request is not what the operation takes.
     MalformedXML, 400, Client;
+    /// The user-defined metadata, the envelope included, is over 2 KB.
+    MetadataTooLarge, 400, Client;
     /// The method does not go with the resource.
     MethodNotAllowed, 405, Client;
     /// A body without a length.

@@ -13,7 +13,7 @@ use crate::policy::Write;
 use crate::response;
 use crate::s3::checksum::Algorithm;
 use crate::s3::multipart::{InitiateResult, Initiated, from_store, to_xml};
-use crate::s3::{Code, Error, Result, headers};
+use crate::s3::{Code, Error, Result};
 use crate::seal::Layout;
 
 const ANSWER_MAX: usize = 64 * 1024;
@@ -26,10 +26,7 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
     let (envelope, _) = put::fresh_envelope(rooms, ek, (bucket, key), Layout::Composite, sse, 0).await?;
 
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    store_headers.set(
-        headers::ENVELOPE,
-        HeaderValue::from_str(&envelope.encode()).expect("base64url is a header value"),
-    );
+    store_headers.set_envelope(&envelope)?;
     let request = StoreRequest::new(Method::POST, Some(bucket), Some(key), store_headers, call.who())
         .query(call.query().pick(&["uploads"]));
     let store = rooms.backend.send(request).await?;
