@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use s3veil::cli::key::{self, KeyCommand};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use s3veil::cli::key::{self, KeyCommand, KeyRequest};
 use s3veil::kms::keys::{CacheConfig, Keys};
 use s3veil::kms::local::LocalConfig;
 use s3veil::kms::{Answer, Context, DataKey, EkName, Error, Kms, WrappedDek};
@@ -308,9 +310,22 @@ async fn keys_do_not_outlive_their_time() {
     assert_eq!((generated.load(Ordering::SeqCst), unwrapped.load(Ordering::SeqCst)), (2, 1));
 }
 
-async fn command(kms: &dyn Kms, command: KeyCommand) -> (anyhow::Result<()>, String) {
+async fn command(kms: &dyn Kms, json: bool, command: KeyCommand) -> (anyhow::Result<()>, String) {
+    answered(kms, json, command, None).await
+}
+
+async fn answered(
+    kms: &dyn Kms,
+    json: bool,
+    command: KeyCommand,
+    typed: Option<&str>,
+) -> (anyhow::Result<()>, String) {
     let mut out = Vec::new();
-    let done = key::run(command, kms, &mut out).await;
+    let ask = |question: &str| {
+        assert!(question.contains("erases every object"), "{question}");
+        typed.map(str::to_owned)
+    };
+    let done = key::run(KeyRequest { json, command }, kms, ask, &mut out).await;
     (done, String::from_utf8(out).unwrap())
 }
 
@@ -319,23 +334,71 @@ async fn the_key_commands() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("keys");
     let kms = open(&path);
+    let kms = kms.as_ref();
     for name in ["main", "old", "worn"] {
-        command(kms.as_ref(), KeyCommand::Create { name: ek(name) }).await.0.unwrap();
+        command(kms, false, KeyCommand::Create { name: ek(name) }).await.0.unwrap();
     }
-    command(kms.as_ref(), KeyCommand::Disable { name: ek("old") }).await.0.unwrap();
-    let (refused, _) = command(kms.as_ref(), KeyCommand::Delete { name: ek("old"), yes: false }).await;
-    assert!(refused.unwrap_err().to_string().contains("--yes"));
+    let (_, json) = command(kms, true, KeyCommand::Disable { name: ek("old") }).await;
+    assert_eq!(parse(&json), serde_json::json!({ "name": "old", "done": "disabled" }));
 
     fs::write(path.join("worn.ek"), "rust").unwrap();
-    let (done, text) = command(kms.as_ref(), KeyCommand::List { json: false }).await;
+    let (done, text) = command(kms, false, KeyCommand::List).await;
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
     assert_eq!(lines, [["main", "enabled"], ["old", "disabled"]]);
     let why = done.unwrap_err().to_string();
     assert!(why.contains("worn.ek") && !why.contains("main"), "{why}");
 
-    command(kms.as_ref(), KeyCommand::Delete { name: ek("worn"), yes: true }).await.0.unwrap();
-    let (done, json) = command(kms.as_ref(), KeyCommand::List { json: true }).await;
+    let worn = KeyCommand::Delete { name: ek("worn"), confirm: Some(ek("worn")) };
+    command(kms, false, worn).await.0.unwrap();
+    let (done, json) = command(kms, true, KeyCommand::List).await;
     done.unwrap();
-    let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let list = parse(&json);
     assert_eq!((&list[1]["name"], &list[1]["state"]), (&"old".into(), &"disabled".into()));
+    let (_, json) = command(kms, true, KeyCommand::Info { name: ek("main") }).await;
+    assert_eq!(parse(&json)["state"], "enabled");
+
+    // The embedded keystore has no versions.
+    let refused = command(kms, false, KeyCommand::Rotate { name: ek("main") }).await.0.unwrap_err();
+    assert!(refused.to_string().contains("cannot rotate"), "{refused}");
+}
+
+fn parse(json: &str) -> serde_json::Value {
+    serde_json::from_str(json).unwrap()
+}
+
+#[tokio::test]
+async fn deleting_asks_for_the_name_again() {
+    let dir = TempDir::new().unwrap();
+    let kms = open(&dir.path().join("keys"));
+    let kms = kms.as_ref();
+    kms.create(&ek("main")).await.unwrap();
+    let delete = |confirm: Option<&str>| KeyCommand::Delete { name: ek("main"), confirm: confirm.map(ek) };
+    for (confirm, typed, expected) in [
+        (None, None, "--confirm main"),
+        (None, Some(""), "nothing is deleted"),
+        (None, Some("yes"), "nothing is deleted"),
+        (Some("mine"), Some("main"), "nothing is deleted"),
+    ] {
+        let refused = answered(kms, false, delete(confirm), typed).await.0.unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+        kms.describe(&ek("main")).await.unwrap();
+    }
+    answered(kms, false, delete(None), Some("main")).await.0.unwrap();
+    assert_eq!(kms.describe(&ek("main")).await, Err(Error::NoSuchKey(ek("main"))));
+}
+
+#[tokio::test]
+async fn a_dek_is_shown_as_kes_shows_it() {
+    let dir = TempDir::new().unwrap();
+    let kms = open(&dir.path().join("keys"));
+    kms.create(&ek("main")).await.unwrap();
+    let dek = KeyCommand::Dek { name: ek("main"), bucket: bucket("photos") };
+    let (done, json) = command(kms.as_ref(), true, dek).await;
+    done.unwrap();
+    let shown = parse(&json);
+    let field = |name: &str| BASE64_STANDARD.decode(shown[name].as_str().unwrap()).unwrap();
+    let wrapped = WrappedDek::new(field("ciphertext"));
+    let context = Context::of_bucket(&bucket("photos"));
+    let dek = kms.unwrap(&ek("main"), None, &wrapped, &context).await.unwrap();
+    assert!(dek.is_same(&Dek::try_from(field("plaintext").as_slice()).unwrap()));
 }

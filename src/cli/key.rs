@@ -1,10 +1,25 @@
 //! `s3veil key`: the EKs of a KMS.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
-use crate::kms::{EkInfo, EkName, Error, Kms};
+use crate::kms::{Context, EkInfo, EkName, Error, Kms};
+use crate::s3::Bucket;
+
+/// What to do, and how to say that it is done.
+#[derive(Debug, clap::Args)]
+pub struct KeyRequest {
+    /// The result as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
 
 /// What to do with an EK.
 #[derive(Debug, clap::Subcommand)]
@@ -15,95 +30,185 @@ pub enum KeyCommand {
         name: EkName,
     },
     /// List the EKs.
-    List {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Show one EK.
     Info {
         /// Its name.
         name: EkName,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Lock an EK: its objects can't be read or written until it is enabled.
     Disable {
         /// Its name.
         name: EkName,
     },
-    /// Unlock an EK.
+    /// Unlock an EK; bring back one whose deletion is pending.
     Enable {
         /// Its name.
         name: EkName,
     },
-    /// Destroy an EK, and with it every object sealed under it.
+    /// Give an EK a new version: it wraps from now on, and the old ones still unwrap.
+    Rotate {
+        /// Its name.
+        name: EkName,
+    },
+    /// Destroy an EK, and with it every object sealed under it. Asks for the name again.
     Delete {
         /// Its name.
         name: EkName,
-        /// Yes, erase them for good.
-        #[arg(long)]
-        yes: bool,
+        /// The name again, for a script that can't be asked.
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<EkName>,
+    },
+    /// Have a DEK generated, and print it in clear and wrapped: whether, and how, an EK works.
+    Dek {
+        /// The EK's name.
+        name: EkName,
+        /// The bucket of its encryption context.
+        #[arg(long, default_value = "s3veil-probe", value_parser = parse_bucket)]
+        bucket: Bucket,
     },
 }
 
-/// Does it.
-pub async fn run(command: KeyCommand, kms: &dyn Kms, out: &mut impl Write) -> anyhow::Result<()> {
+fn parse_bucket(name: &str) -> Result<Bucket, &'static str> {
+    Bucket::parse(name).ok_or("not a bucket's name")
+}
+
+/// A DEK as `dek` shows it. The field names are those of `kes key dek`.
+#[derive(Serialize)]
+struct ShownDek<'a> {
+    plaintext: &'a str,
+    ciphertext: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+/// Does it. `ask` shows a question and gives the line that is typed, or nothing where nobody can be asked.
+pub async fn run(
+    request: KeyRequest,
+    kms: &dyn Kms,
+    ask: impl FnOnce(&str) -> Option<String>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let KeyRequest { json, command } = request;
     match command {
         KeyCommand::Create { name } => {
             kms.create(&name).await?;
-            writeln!(out, "created '{name}'")?;
+            done(json, "created", &name, "", out)
         }
-        KeyCommand::List { json } => {
-            let (mut infos, mut unreadable) = (Vec::new(), Vec::new());
-            for name in kms.list().await? {
-                match kms.describe(&name).await {
-                    Ok(info) => infos.push(info),
-                    // Deleted meanwhile.
-                    Err(Error::NoSuchKey(_)) => {}
-                    Err(why) => unreadable.push(why.to_string()),
-                }
-            }
-            if json {
-                writeln!(out, "{}", serde_json::to_string_pretty(&infos)?)?;
-            } else {
-                infos.iter().try_for_each(|info| line(info, out))?;
-            }
-            // One that can't be read does not hide the others.
-            anyhow::ensure!(unreadable.is_empty(), "keys that can't be read: {}", unreadable.join("; "));
-        }
-        KeyCommand::Info { name, json } => {
-            let info = kms.describe(&name).await?;
-            if json {
-                writeln!(out, "{}", serde_json::to_string_pretty(&info)?)?;
-            } else {
-                line(&info, out)?;
-            }
-        }
+        KeyCommand::List => list(json, kms, out).await,
+        KeyCommand::Info { name } => show(json, &kms.describe(&name).await?, out),
         KeyCommand::Disable { name } => {
             kms.disable(&name).await?;
-            writeln!(out, "disabled '{name}': a running s3veil locks its objects within its cache time")?;
+            done(json, "disabled", &name, ": a running s3veil locks its objects within its cache time", out)
         }
         KeyCommand::Enable { name } => {
             kms.enable(&name).await?;
-            writeln!(out, "enabled '{name}'")?;
+            done(json, "enabled", &name, "", out)
         }
-        KeyCommand::Delete { name, yes } => {
-            anyhow::ensure!(
-                yes,
-                "deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps. \
-                 Say --yes if that is meant; `s3veil key disable {name}` locks them instead"
-            );
+        KeyCommand::Rotate { name } => {
+            kms.rotate(&name).await?;
+            done(
+                json,
+                "rotated",
+                &name,
+                ": a running s3veil takes the new version within its cache time",
+                out,
+            )
+        }
+        KeyCommand::Delete { name, confirm } => {
+            confirmed(&name, confirm, ask)?;
             kms.delete(&name).await?;
-            writeln!(out, "deleted '{name}'")?;
+            done(json, "deleted", &name, "", out)
+        }
+        KeyCommand::Dek { name, bucket } => {
+            let made = kms.generate(&name, &Context::of_bucket(&bucket)).await?;
+            let plaintext = made.dek.to_base64();
+            let ciphertext = BASE64_STANDARD.encode(made.wrapped.as_bytes());
+            let shown = ShownDek { plaintext: &plaintext, ciphertext, version: made.version };
+            if json {
+                return pretty(&shown, out);
+            }
+            writeln!(out, "plaintext:  {}\nciphertext: {}", shown.plaintext, shown.ciphertext)?;
+            shown.version.iter().try_for_each(|version| writeln!(out, "version:    {version}"))?;
+            Ok(())
         }
     }
+}
+
+/// Asks at the terminal, if there is one.
+pub fn at_terminal(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let mut err = std::io::stderr();
+    write!(err, "{question}").and_then(|()| err.flush()).ok()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok()?;
+    Some(line.trim().to_owned())
+}
+
+fn confirmed(
+    name: &EkName,
+    confirm: Option<EkName>,
+    ask: impl FnOnce(&str) -> Option<String>,
+) -> anyhow::Result<()> {
+    let again = match confirm {
+        Some(again) => Some(again.as_str().to_owned()),
+        None => ask(&format!(
+            "Deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps.\n\
+             Type its name again to delete it: "
+        )),
+    };
+    match again.as_deref() {
+        Some(again) if again == name.as_str() => Ok(()),
+        Some(again) => anyhow::bail!("'{again}' is not '{name}': nothing is deleted"),
+        None => anyhow::bail!(
+            "deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps. Say \
+             --confirm {name} if that is meant; `s3veil key disable {name}` locks them instead"
+        ),
+    }
+}
+
+async fn list(json: bool, kms: &dyn Kms, out: &mut impl Write) -> anyhow::Result<()> {
+    let (mut infos, mut unreadable) = (Vec::new(), Vec::new());
+    for name in kms.list().await? {
+        match kms.describe(&name).await {
+            Ok(info) => infos.push(info),
+            // Deleted meanwhile.
+            Err(Error::NoSuchKey(_)) => {}
+            Err(why) => unreadable.push(why.to_string()),
+        }
+    }
+    if json {
+        pretty(&infos, out)?;
+    } else {
+        infos.iter().try_for_each(|info| show(false, info, out))?;
+    }
+    // One that can't be read does not hide the others.
+    anyhow::ensure!(unreadable.is_empty(), "keys that can't be read: {}", unreadable.join("; "));
     Ok(())
 }
 
-fn line(info: &EkInfo, out: &mut impl Write) -> anyhow::Result<()> {
+fn show(json: bool, info: &EkInfo, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        return pretty(info, out);
+    }
     let created = info.created.map(|at| at.format(&Rfc3339)).transpose()?.unwrap_or_else(|| "-".into());
-    writeln!(out, "{:<40} {:<10} {created}", info.name, info.state)?;
+    let version = info.version.as_deref().map(|version| format!(" version {version}")).unwrap_or_default();
+    writeln!(out, "{:<40} {:<16} {created}{version}", info.name, info.state)?;
+    Ok(())
+}
+
+fn done(json: bool, what: &str, name: &EkName, rest: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        return pretty(&serde_json::json!({ "name": name, "done": what }), out);
+    }
+    writeln!(out, "{what} '{name}'{rest}")?;
+    Ok(())
+}
+
+fn pretty(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
     Ok(())
 }

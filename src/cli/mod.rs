@@ -48,8 +48,8 @@ struct KeyArguments {
     /// The KMS, by its name in the configuration; may be left out where there is only one.
     #[arg(long)]
     kms: Option<String>,
-    #[command(subcommand)]
-    command: key::KeyCommand,
+    #[command(flatten)]
+    request: key::KeyRequest,
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,7 @@ impl KeyArguments {
         };
         let kms =
             kmss.remove(&name).ok_or_else(|| anyhow::anyhow!("--kms: there is no '{name}', but {names}"))?;
-        key::run(self.command, kms.as_ref(), &mut std::io::stdout()).await
+        key::run(self.request, kms.as_ref(), key::at_terminal, &mut std::io::stdout()).await
     }
 }
 

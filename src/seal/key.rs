@@ -8,6 +8,8 @@ use std::fmt;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -73,6 +75,11 @@ impl Dek {
     /// Whether another DEK has the same bytes, compared in constant time.
     pub fn is_same(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+
+    /// The bytes in base64, for `s3veil key dek`, which is there to show them.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.0))
     }
 }
 

@@ -41,6 +41,21 @@ impl Proxy {
         Self::run(other.keys.clone(), store, "", more).await
     }
 
+    /// With the KMS `test` instead of the keystore: `settings` is what stands below `[kms.test]`.
+    pub async fn start_with_kms(store: &str, settings: &str, more: &str) -> Self {
+        let text = format!(
+            r#"
+            listen = "127.0.0.1:0"
+            store = {{ endpoint = "{store}", credentials.default = {{ access_key = "store", secret_key = "store-secret" }} }}
+            auth.identities = [{{ name = "test", access_key = "{ACCESS_KEY}", secret_key = "{SECRET_KEY}" }}]
+            [kms.test]
+            {settings}
+            {more}
+            "#
+        );
+        Self::serve(&text, Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
     /// With this keystore, `store_settings` and all.
     pub async fn run(keys: Arc<TempDir>, store: &str, store_settings: &str, more: &str) -> Self {
         let path = keys.path().join("keys");
@@ -68,7 +83,11 @@ impl Proxy {
             "#,
             path = path.display()
         );
-        let config: Config = toml::from_str(&text).unwrap();
+        Self::serve(&text, keys).await
+    }
+
+    async fn serve(text: &str, keys: Arc<TempDir>) -> Self {
+        let config: Config = toml::from_str(text).unwrap();
         let app = Arc::new(App::build(config).unwrap());
         app.probe().await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
