@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Error, Kms};
+use super::{EkInfo, Error, Kms};
 use crate::metrics::KmsMetrics;
 
 /// How long a KMS may take for a call, all attempts together.
@@ -37,6 +37,8 @@ const OPEN_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Guard {
     kms: Box<dyn Kms>,
     circuit: Mutex<Circuit>,
+    /// One check of its health at a time.
+    checking: tokio::sync::Mutex<()>,
     metrics: KmsMetrics,
 }
 
@@ -81,7 +83,7 @@ impl Guard {
             answered: None,
         };
         metrics.up(true);
-        Self { kms, circuit: Mutex::new(circuit), metrics }
+        Self { kms, circuit: Mutex::new(circuit), checking: tokio::sync::Mutex::new(()), metrics }
     }
 
     /// Asks, in time and not too often.
@@ -103,6 +105,16 @@ impl Guard {
         self.metrics.call(operation, outcome(&result), begun.elapsed());
         turn.end(&result);
         result
+    }
+
+    /// Asks something for no other reason than to see whether an answer comes, unless that is under way.
+    pub(super) async fn check<'a, F>(&'a self, ask: impl Fn(&'a dyn Kms) -> F)
+    where
+        F: Future<Output = Result<EkInfo, Error>>,
+    {
+        if let Ok(_one) = self.checking.try_lock() {
+            self.call("describe", ask).await.ok();
+        }
     }
 
     /// What is known of the KMS, and whether that is from the last `recently`.

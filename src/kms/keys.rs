@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::guard::{Guard, Health};
 use super::shelf::{Asked, Flushes, Serves, Shelf};
@@ -25,6 +26,9 @@ const REFUSAL: Duration = Duration::from_secs(1);
 
 /// How old the last answer of a KMS may be for its health: an older one is asked for anew.
 const HEALTH: Duration = Duration::from_secs(30);
+
+/// How long that may keep whoever asks for the health.
+const HEALTH_WAIT: Duration = Duration::from_millis(500);
 
 /// How long data keys are kept.
 #[derive(Clone, Debug, Deserialize)]
@@ -210,14 +214,20 @@ impl Keys {
         }
     }
 
-    /// Whether a KMS answers. One that has not been asked lately is asked about this EK; a refusal is an answer, too.
+    /// Whether a KMS answers, at once or nearly so. One that has not been asked lately is asked about this EK; a refusal is an answer, too.
     pub async fn health(&self, kms: &str, ek: &EkName) -> Health {
         let Some(guard) = self.sources.guards.get(kms) else { return Health::Up };
         let (health, fresh) = guard.health(HEALTH);
         if fresh {
             return health;
         }
-        guard.call("describe", |kms| kms.describe(ek)).await.ok();
+        let (sources, name, ek) = (self.sources.clone(), kms.to_owned(), ek.clone());
+        let check = tokio::spawn(async move {
+            let guard = &sources.guards[&name];
+            guard.check(|kms| kms.describe(&ek)).await;
+        });
+        // Whoever asks for readiness has little patience. One that takes longer shows in the next answer.
+        timeout(HEALTH_WAIT, check).await.ok();
         guard.health(HEALTH).0
     }
 
