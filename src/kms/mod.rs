@@ -6,7 +6,9 @@
 
 pub mod config;
 pub mod context;
+mod disk;
 pub mod error;
+pub mod kes;
 pub mod keys;
 pub mod local;
 pub mod name;
