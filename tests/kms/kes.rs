@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use s3veil::kms::{Context, EkName, Error, Kms, State, WrappedDek};
+use s3veil::kms::{Context, EkName, Error, Kms, State};
 
 use crate::common::{build, context, ek};
 use crate::kes_server::{ADMIN, Estate, STRANGER, USER, api_key};
@@ -223,7 +223,7 @@ async fn kes_and_kes_files_use_the_same_keys() {
     kes.create(&by_kes).await.unwrap();
     files.create(&by_files).await.unwrap();
     for kms in [&kes, &files] {
-        assert_eq!(kms.list().await, Ok(vec![by_files.clone(), by_kes.clone()]));
+        assert_eq!(kms.list().await, Ok(vec![by_kes.clone(), by_files.clone()]));
         assert_eq!(kms.create(&by_kes).await, Err(Error::Exists(by_kes.clone())));
         assert_eq!(kms.create(&by_files).await, Err(Error::Exists(by_files.clone())));
     }
@@ -257,17 +257,19 @@ async fn kes_lists_all_keys_however_many() {
     let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
     kes.create(&ek("last")).await.unwrap();
     let keys = estate.path("keys");
-    for number in 0..1100 {
-        fs::copy(keys.join("last"), keys.join(format!("k-{number:04}"))).unwrap();
-    }
-    for name in ["_", "_under", "__", "k", "K", "0", "z_"] {
-        fs::copy(keys.join("last"), keys.join(name)).unwrap();
-    }
+    let add = |name: &str| fs::copy(keys.join("last"), keys.join(name)).unwrap();
+    ["_under", "_-_", "__", "k", "K", "0", "z_", "k--0"].map(add);
     // No key to either.
     fs::write(keys.join(".hidden"), b"").unwrap();
-    let names = kes.list().await.unwrap();
-    assert_eq!(names.len(), 1100 + 1 + 6);
-    assert_eq!(names, build(&estate.files()).unwrap().list().await.unwrap());
+    // Cut before what begins with '_', and cut again below.
+    for begin in ["B-", "k-"] {
+        for number in 0..1100 {
+            add(&format!("{begin}{number:04}"));
+        }
+        let names = kes.list().await.unwrap();
+        assert_eq!(names, build(&estate.files()).unwrap().list().await.unwrap());
+    }
+    assert_eq!(kes.list().await.unwrap().len(), 2200 + 8 + 1);
 }
 
 #[tokio::test]
@@ -335,18 +337,31 @@ fn kes_settings_that_are_wrong_name_key_value_and_remedy() {
     }
 }
 
-/// KES's published ciphertext, through the whole of `kes-files`: key, form and context are all KES's.
+/// Keys as KES stored them before 0.20, of both ciphers, read by the KES of today and by s3veil.
 #[tokio::test]
-async fn kes_files_check_a_wrapped_dek_to_the_last_byte() {
-    let directory = tempfile::tempdir().unwrap();
-    let kms = build(&format!("kind = \"kes-files\"\npath = {:?}", directory.path())).unwrap();
-    // minio/kes, `internal/crypto/key_test.go`: key of `secretKeyDecryptTests` 6, as KES before 0.20 stored one.
-    let stored = r#"{"bytes":"dDHbTWgo+Yh3u804SYB5OyVMy6RiLeJYBQth1f6KlEU="}"#;
-    let file = directory.path().join("old");
-    fs::write(&file, stored).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let made = kms.generate(&ek("old"), &context("one")).await.unwrap();
-    assert!(kms.unwrap(&ek("old"), None, &made.wrapped, &context("one")).await.is_ok());
-    let longer = WrappedDek::new([made.wrapped.as_bytes(), b"0"].concat());
-    assert!(kms.unwrap(&ek("old"), None, &longer, &context("one")).await.is_err());
+async fn kes_and_kes_files_use_the_keys_of_older_versions() {
+    let estate = estate!();
+    let running = estate.start().unwrap();
+    let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
+    let files = build(&estate.files()).unwrap();
+    // From minio/kes, `internal/crypto/key_test.go`, `parseKeyVersionTests`.
+    for (name, stored) in [
+        (
+            "aes",
+            r#"{"bytes":"J8qmOyEV2ce2yoAC+5t0Y7CSP/hTMppL7XHpAnyc+0E=","algorithm":"AES256-GCM_SHA256","created_at":"2009-11-10T23:00:00Z","created_by":"40235905b7b83e0537a002db523cd019d6709b899adc249c957860cd00fa9f78"}"#,
+        ),
+        (
+            "chacha",
+            r#"{"bytes":"9ew6BCae3+13sniOUwttEJ62amg98YXc0OW0WBhNiCY=","algorithm":"XCHACHA20-POLY1305","created_at":"2009-11-10T23:00:00Z","created_by":"189d9de5331e3ee8abe9e4bd40d474ad621d79ccf83a711f6ac68050eb15a52a"}"#,
+        ),
+    ] {
+        let file = estate.path("keys").join(name);
+        fs::write(&file, stored).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    both_ways(kes.as_ref(), files.as_ref(), &ek("aes"), &ek("chacha")).await;
+    both_ways(kes.as_ref(), files.as_ref(), &ek("chacha"), &ek("aes")).await;
+    for name in ["aes", "chacha"] {
+        assert_eq!(kes.describe(&ek(name)).await, files.describe(&ek(name)).await);
+    }
 }

@@ -16,7 +16,6 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::name::MAX_NAME_LEN;
 use super::rest::{Ask, IdentitySource, Reply, Rest, RestConfig, decode};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
 use crate::seal::Dek;
@@ -25,8 +24,8 @@ use crate::secret::{FileSource, SecretSource};
 /// The longest wrapped DEK that an envelope holds, in bytes. KES's own have 76.
 const WRAPPED_MAX: usize = 1024;
 
-/// The most questions for one list of all keys: some 20,000 keys, whatever their names are.
-const LIST_CALLS_MAX: usize = 4096;
+/// The most questions for one list of all keys: enough for 50,000 of them and more.
+const LIST_CALLS_MAX: usize = 20_000;
 
 /// A KES as typed in `proxy.toml`.
 #[derive(Debug, Deserialize)]
@@ -137,15 +136,15 @@ impl Kes {
         if reply.status == http::StatusCode::OK { Ok(reply) } else { Err(wire::error(&reply, ek)) }
     }
 
-    /// The names that begin with `prefix`, and whether there are more than KES tells at once.
-    async fn list_page(&self, prefix: &str) -> Result<(Vec<EkName>, bool), Error> {
+    /// The first names that begin with `prefix`, and the next one if there are more.
+    async fn list_page(&self, prefix: &str) -> Result<(Vec<EkName>, Option<String>), Error> {
         let pattern = if prefix.is_empty() { "*" } else { prefix };
         let reply = self.ask(None, Ask::new(Method::GET, format!("/v1/key/list/{pattern}"))).await?;
         let page: wire::Listed = reply.json()?;
         // What lies in a key store under another name is no key to KES either.
         let names = page.names.unwrap_or_default();
         let names = names.iter().filter_map(|name| EkName::parse(name).ok()).collect();
-        Ok((names, !page.continue_at.is_empty()))
+        Ok((names, Some(page.continue_at).filter(|next| !next.is_empty())))
     }
 }
 
@@ -193,32 +192,28 @@ impl Kms for Kes {
         })
     }
 
-    /// KES tells 1,024 names at once, and where to go on only as a prefix, which passes over what is not below it. So
-    /// a page that is cut is asked for again letter by letter.
+    /// KES tells 1,024 names at once and then the next one, but takes that for a prefix, and not for where to go on. So
+    /// what is cut is asked for again, letter by letter.
     fn list(&self) -> Answer<'_, Vec<EkName>> {
         Box::pin(async move {
             let mut found = BTreeSet::new();
             let mut prefixes = vec![String::new()];
-            let mut calls = 0;
-            while let Some(prefix) = prefixes.pop() {
-                // KES refuses these two as prefixes.
-                let unlistable = prefix.ends_with('-') || prefix == "_";
-                let cut = if unlistable {
-                    true
-                } else {
-                    calls += 1;
-                    if calls > LIST_CALLS_MAX {
-                        return Err(Error::Malformed("KES's list of keys has no end".into()));
-                    }
-                    let (names, cut) = self.list_page(&prefix).await?;
-                    found.extend(names);
-                    cut
-                };
-                if cut && prefix.len() < MAX_NAME_LEN {
-                    prefixes.extend(LETTERS.chars().map(|letter| format!("{prefix}{letter}")));
+            for _ in 0..LIST_CALLS_MAX {
+                let Some(prefix) = prefixes.pop() else { return Ok(found.into_iter().collect()) };
+                if prefix == "_" {
+                    // No prefix to KES, although names begin so.
+                    prefixes.extend(from(&prefix, "_-"));
+                    continue;
+                }
+                let (names, next) = self.list_page(&prefix).await?;
+                found.extend(names);
+                match next {
+                    Some(next) if next.starts_with(&prefix) => prefixes.extend(from(&prefix, &next)),
+                    Some(_) => return Err(Error::Malformed("KES's list goes on elsewhere".into())),
+                    None => {}
                 }
             }
-            Ok(found.into_iter().collect())
+            Err(Error::Malformed("KES's list of keys has no end".into()))
         })
     }
 
@@ -241,12 +236,50 @@ impl Kms for Kes {
     }
 }
 
-/// What a name is made of.
+/// What a name is made of, in the order of KES's lists.
 const LETTERS: &str = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
+
+/// Prefixes for the names that begin with `prefix`, from `next` on, which begins so too.
+///
+/// None ends with '-', for that is no prefix to KES. It is the first letter, so that only a `next` with it has names with
+/// it behind.
+fn from(prefix: &str, next: &str) -> Vec<String> {
+    let first = next[prefix.len()..].chars().next().unwrap_or_default();
+    let letters = LETTERS.chars().filter(|letter| *letter >= first);
+    let below = letters.flat_map(|letter| {
+        let below = format!("{prefix}{letter}");
+        match letter {
+            '-' if next.starts_with(&below) => from(&below, next),
+            '-' => vec![],
+            _ => vec![below],
+        }
+    });
+    below.collect()
+}
 
 /// The DEK in an answer, if it is one.
 fn dek(plaintext: &crate::secret::Secret) -> Result<Dek, Error> {
     let bytes = decode(plaintext)?;
     Dek::try_from(bytes.as_slice())
         .map_err(|_| Error::Malformed(format!("KES gives a DEK of {} bytes", bytes.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_cover_what_follows() {
+        let covered = |name: &str, prefix, next: &str| {
+            from(prefix, next).iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        for name in ["k-10", "k-100", "k-11", "k-2", "k0", "k_", "l", "z", "_a"] {
+            assert_eq!(covered(name, "", "k-10"), name.starts_with(['k', 'l', 'z']), "{name}");
+        }
+        for (name, expected) in [("k-1", true), ("k-9", true), ("k-0", false), ("ka", true), ("l", false)] {
+            assert_eq!(covered(name, "k", "k-10"), expected, "{name}");
+        }
+        assert!(covered("k--5", "k", "k--4") && !covered("k--3", "k", "k--4"));
+        assert!(from("k", "k--4").iter().all(|prefix| !prefix.ends_with('-')));
+    }
 }
