@@ -1,4 +1,7 @@
-//! All settings: defaults ← proxy.toml ← `S3VEIL_*` ← flags. Composes the rooms' own configurations, no more.
+//! All settings: defaults ← MinIO's variables for KES ← proxy.toml ← `S3VEIL_*` ← flags. Composes the rooms' own
+//! configurations, no more.
+
+mod minio_env;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -123,9 +126,9 @@ fn read(file: &Path) -> Result<Figment, String> {
         return Err(format!("{}: there is no such file. Name one with --config", file.display()));
     }
     let environment = Env::prefixed("S3VEIL_").split("__").filter(|key| is_setting(key.as_str()));
-    Ok(Figment::from(Serialized::default("listen", "127.0.0.1:8333"))
-        .merge(Toml::file_exact(file))
-        .merge(environment))
+    let typed = Figment::from(Toml::file_exact(file)).merge(environment);
+    let minio = minio_env::Layer::new(&typed, |name| std::env::var(name).ok())?;
+    Ok(Figment::from(Serialized::default("listen", "127.0.0.1:8333")).merge(minio).merge(typed))
 }
 
 fn explain_all(errors: impl IntoIterator<Item = figment::Error>, figment: &Figment, file: &Path) -> String {
@@ -146,12 +149,14 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     let key = error.path.join(".");
     let value = figment.find_value(&key).ok().and_then(|value| value.into_string());
     let place = match &error.metadata {
+        Some(metadata) if metadata.name == minio_env::NAME => minio_env::NAME.to_owned(),
         Some(metadata) if metadata.name.contains("environment") => {
             format!("environment variable S3VEIL_{}", key.to_uppercase().replace('.', "__"))
         }
         _ => file.display().to_string(),
     };
-    let secret = ["secret", "token", "master_key"].iter().any(|word| key.contains(word));
+    let secret =
+        ["secret", "token", "master_key", "api_key", "password"].iter().any(|word| key.contains(word));
     let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
     match &error.kind {
         Kind::MissingField(name) => {

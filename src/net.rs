@@ -27,7 +27,7 @@ pub const BUFFER: usize = 128 * 1024;
 /// What differs between the peers.
 #[derive(Debug)]
 pub struct NetConfig {
-    /// Roots to trust instead of the system's, in PEM.
+    /// Roots to trust instead of the system's: a file in PEM, or a directory of them.
     pub ca_file: Option<PathBuf>,
     /// What s3veil shows a server that asks who it is.
     pub identity: Option<Identity>,
@@ -105,14 +105,29 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
-    let wrong = |why: String| format!("ca_file: '{}' {why}. Give a file of PEM certificates", file.display());
-    let pems = CertificateDer::pem_file_iter(file).map_err(|why| wrong(format!("can't be read: {why}")))?;
-    for pem in pems {
-        let certificate = pem.map_err(|why| wrong(format!("is not PEM: {why}")))?;
-        roots.add(certificate).map_err(|why| wrong(format!("holds a bad certificate: {why}")))?;
+    let wrong = |why: String| {
+        format!("ca_file: '{}' {why}. Give PEM certificates: a file, or a directory of files", file.display())
+    };
+    for file in pem_files(file).map_err(|why| wrong(format!("can't be read: {why}")))? {
+        let pems =
+            CertificateDer::pem_file_iter(&file).map_err(|why| wrong(format!("can't be read: {why}")))?;
+        for pem in pems {
+            let certificate = pem.map_err(|why| wrong(format!("is not PEM: {why}")))?;
+            roots.add(certificate).map_err(|why| wrong(format!("holds a bad certificate: {why}")))?;
+        }
     }
     if roots.is_empty() {
         return Err(wrong("holds no certificate".into()));
     }
     Ok(roots)
+}
+
+/// The file itself, or the files of a directory.
+fn pem_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    let files = entries.collect::<Result<Vec<_>, _>>()?;
+    Ok(files.into_iter().filter(|file| file.is_file()).collect())
 }

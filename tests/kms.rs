@@ -10,3 +10,12 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/kes.rs"]
+mod kes;
+#[path = "kms/kes_environment.rs"]
+mod kes_environment;
+#[path = "kms/kes_lies.rs"]
+mod kes_lies;
+#[path = "kms/kes_server.rs"]
+mod kes_server;

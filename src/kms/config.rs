@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::kes::KesConfig;
+use super::kes::files::KesFilesConfig;
 use super::local::LocalConfig;
 
 /// The KMSs by name, as typed. The name stands in every envelope.
@@ -18,6 +20,10 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// MinIO KES.
+    Kes(KesConfig),
+    /// The directory of a KES's own key store.
+    KesFiles(KesFilesConfig),
 }
 
 impl Config {
@@ -39,6 +45,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::Kes(config) => config.build(),
+        KmsConfig::KesFiles(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

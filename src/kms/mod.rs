@@ -6,8 +6,10 @@
 
 pub mod config;
 pub mod context;
+mod disk;
 pub mod error;
 mod guard;
+pub mod kes;
 pub mod keys;
 pub mod local;
 pub mod name;

@@ -34,7 +34,7 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 const ANSWER_USUAL: usize = 16 * 1024;
 
 /// Where a KMS is, and how TLS is spoken with it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct RestConfig {
     /// `https://HOST[:PORT]`, each a way to the same KMS. A path is kept in front of every call's own.
     pub endpoints: Vec<String>,
@@ -45,7 +45,7 @@ pub(super) struct RestConfig {
 }
 
 /// Where the client certificate is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) enum IdentitySource {
     /// Nowhere: the server is not shown one.
     #[default]
@@ -57,12 +57,12 @@ pub(super) enum IdentitySource {
         /// The private key, in PEM.
         key: PathBuf,
     },
-    /// In a secret file of another form, made into a certificate by `load`; read again when the file has changed.
+    /// In a secret of another form, made into a certificate by `load`; made again when one of the files has changed.
     Made {
-        /// What it is made from.
+        /// The files that it is made from.
         files: Vec<PathBuf>,
         /// Makes it.
-        load: fn(&[PathBuf]) -> Result<Identity, String>,
+        load: Box<dyn Fn() -> Result<Identity, String> + Send + Sync>,
     },
 }
 
@@ -109,7 +109,7 @@ impl RestConfig {
                 IdentitySource::Files { certificate, key } => {
                     Some(Identity::from_pem_files(certificate, key)?)
                 }
-                IdentitySource::Made { files, load } => Some(load(files)?),
+                IdentitySource::Made { load, .. } => Some(load()?),
             };
             client(NetConfig { ca_file: self.ca_file.clone(), identity, connect_timeout: CONNECT_TIMEOUT })
         })?;

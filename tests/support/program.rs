@@ -45,16 +45,27 @@ impl Program {
 
     /// Starts it on a free port, with its log beside the configuration, and waits until it listens.
     pub fn start(configuration: &Path) -> Self {
+        Self::start_at(configuration, Self::free_address())
+    }
+
+    /// A loopback address whose port is free now.
+    pub fn free_address() -> SocketAddr {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        Self::start_at(configuration, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
     /// The same at an address.
     pub fn start_at(configuration: &Path, address: SocketAddr) -> Self {
+        Self::start_with(configuration, address, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(configuration: &Path, address: SocketAddr, variables: &[(&str, String)]) -> Self {
         let log = configuration.with_file_name(format!("{}.log", address.port()));
         let child = Command::new(env!("CARGO_BIN_EXE_s3veil"))
             .args(["serve", "--config", configuration.to_str().unwrap()])
             .env("S3VEIL_LISTEN", address.to_string())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             // Each thread's part of the heap keeps some of what it frees: as many threads on every machine.
             .env("TOKIO_WORKER_THREADS", "4")
             .stdin(Stdio::null())

@@ -247,6 +247,11 @@ impl Ready {
         Self { port, path, expect: format!("HTTP/1.1 {status} ") }
     }
 
+    /// Any answer that holds this.
+    pub fn answer(port: u16, path: &'static str, expect: &str) -> Self {
+        Self { port, path, expect: expect.into() }
+    }
+
     fn holds(&self) -> bool {
         get(self.port, self.path).is_ok_and(|answer| answer.contains(&self.expect))
     }

@@ -5,10 +5,9 @@
 
 mod directory;
 mod file;
-mod rights;
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::disk::{self, key_error, unusable};
 use super::secrets::{SecretKms, SecretStore, random};
 use super::{Answer, ConfigError, EkInfo, EkName, Error, Kms, State};
 use crate::secret::{FileSource, Secret, SecretSource};
@@ -32,9 +32,6 @@ const DEV_MASTER_KEY: &str = "master.key";
 
 /// The end of an EK file's name.
 const SUFFIX: &str = ".ek";
-
-/// The longest EK file that is read, in bytes; s3veil writes some 500. What is cut here does not parse.
-const MAX_FILE_LEN: u64 = 16 * 1024;
 
 /// The embedded keystore as typed in `proxy.toml`.
 #[derive(Debug, Deserialize)]
@@ -52,7 +49,7 @@ impl LocalConfig {
     /// Errors: what is wrong, and what to do about it.
     pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
         if let SecretSource::File(source) = &self.master_key {
-            rights::owner_only(&source.file).map_err(|why| match why {
+            disk::owner_only(&source.file).map_err(|why| match why {
                 ConfigError::Path { path, problem } => {
                     let problem = format!("master_key: {problem}. Make one with `openssl rand -hex 32`");
                     ConfigError::Path { path, problem }
@@ -110,12 +107,12 @@ impl Keystore {
             path: self.directory.clone(),
             problem: format!("path: can't be made a directory: {why}. Name another one"),
         })?;
-        rights::owner_only(&self.directory)?;
+        disk::owner_only(&self.directory)?;
         for name in self
             .names()
             .map_err(|why| ConfigError::Path { path: self.directory.clone(), problem: why.to_string() })?
         {
-            rights::owner_only(&self.path(&name))?;
+            disk::owner_only(&self.path(&name))?;
         }
         Ok(())
     }
@@ -125,25 +122,12 @@ impl Keystore {
     }
 
     fn writer(&self) -> Result<Writer<'_>, Error> {
-        Writer::lock(&self.directory).map_err(|why| self.unusable(&why))
-    }
-
-    fn unusable(&self, why: &io::Error) -> Error {
-        let problem = format!("{}: {why}", self.directory.display());
-        match why.kind() {
-            io::ErrorKind::PermissionDenied => Error::Denied(problem),
-            _ => Error::Unavailable(problem),
-        }
+        Writer::lock(&self.directory).map_err(|why| unusable(&self.directory, &why))
     }
 
     fn read(&self, name: &EkName) -> Result<KeyFile, Error> {
         let path = self.path(name);
-        let failed = |why: io::Error| io_error(name, &path, &why);
-        let file = fs::File::open(&path).map_err(failed)?;
-        rights::check(&path, &file.metadata().map_err(failed)?)
-            .map_err(|why| Error::Denied(why.to_string()))?;
-        let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN as usize));
-        file.take(MAX_FILE_LEN).read_to_end(&mut text).map_err(failed)?;
+        let text = disk::read(name, &path)?;
         KeyFile::parse(&text, name).map_err(|why| Error::Malformed(format!("{}: {why}", path.display())))
     }
 
@@ -170,7 +154,7 @@ impl Keystore {
     fn create(&self, name: &EkName, secret: &[u8]) -> Result<(), Error> {
         let file = KeyFile::seal(name, State::Enabled, OffsetDateTime::now_utc(), secret, &self.master);
         let created = self.writer()?.create(&file_name(name), file.to_json().as_bytes());
-        created.map_err(|why| io_error(name, &self.path(name), &why))
+        created.map_err(|why| key_error(name, &self.path(name), &why))
     }
 
     fn set_state(&self, name: &EkName, state: State) -> Result<(), Error> {
@@ -179,18 +163,18 @@ impl Keystore {
         let (file, secret) = self.open(name)?;
         let changed = KeyFile::seal(name, state, file.created, &secret, &self.master);
         let replaced = writer.replace(&file_name(name), changed.to_json().as_bytes());
-        replaced.map_err(|why| io_error(name, &self.path(name), &why))
+        replaced.map_err(|why| key_error(name, &self.path(name), &why))
     }
 
     fn delete(&self, name: &EkName) -> Result<(), Error> {
         let removed = self.writer()?.remove(&file_name(name));
-        removed.map_err(|why| io_error(name, &self.path(name), &why))
+        removed.map_err(|why| key_error(name, &self.path(name), &why))
     }
 
     fn names(&self) -> Result<Vec<EkName>, Error> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(|why| self.unusable(&why))? {
-            let file = entry.map_err(|why| self.unusable(&why))?.file_name();
+        for entry in fs::read_dir(&self.directory).map_err(|why| unusable(&self.directory, &why))? {
+            let file = entry.map_err(|why| unusable(&self.directory, &why))?.file_name();
             names.extend(file.to_str().and_then(|file| EkName::parse(file.strip_suffix(SUFFIX)?).ok()));
         }
         names.sort();
@@ -201,15 +185,6 @@ impl Keystore {
 /// An EK's file. Its name is checked, so it can't lead out of the directory.
 fn file_name(name: &EkName) -> String {
     format!("{name}{SUFFIX}")
-}
-
-fn io_error(name: &EkName, path: &Path, why: &io::Error) -> Error {
-    match why.kind() {
-        io::ErrorKind::NotFound => Error::NoSuchKey(name.clone()),
-        io::ErrorKind::AlreadyExists => Error::Exists(name.clone()),
-        io::ErrorKind::PermissionDenied => Error::Denied(format!("{}: {why}", path.display())),
-        _ => Error::Unavailable(format!("{}: {why}", path.display())),
-    }
 }
 
 fn path_error(path: &Path, why: &io::Error) -> ConfigError {
@@ -225,10 +200,7 @@ impl Shared {
         job: impl FnOnce(&Keystore) -> Result<T, Error> + Send + 'static,
     ) -> Answer<'_, T> {
         let store = self.0.clone();
-        Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || job(&store)).await;
-            done.unwrap_or_else(|why| Err(Error::Unavailable(why.to_string())))
-        })
+        disk::blocking(move || job(&store))
     }
 }
 

@@ -16,6 +16,8 @@ use super::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek, un
 use crate::seal::Dek;
 use key::SecretKey;
 
+pub(super) use stored::created;
+
 /// Who made a key, as its secret says. KES shows the identity of its client here, and does not check it.
 const CREATED_BY: &str = "s3veil";
 

@@ -53,6 +53,27 @@ pub(super) fn parse(secret: &[u8]) -> Result<SecretKey, &'static str> {
     if secret.starts_with(b"{") { parse_json(secret) } else { parse_protobuf(secret) }
 }
 
+/// When the EK in a secret was made, if the secret tells.
+pub(in crate::kms) fn created(secret: &[u8]) -> Option<OffsetDateTime> {
+    #[derive(Deserialize)]
+    struct Legacy {
+        #[serde(with = "time::serde::rfc3339")]
+        created_at: OffsetDateTime,
+    }
+
+    if secret.starts_with(b"{") {
+        return serde_json::from_slice::<Legacy>(secret).ok().map(|legacy| legacy.created_at);
+    }
+    let message = Zeroizing::new(BASE64_STANDARD.decode(secret).ok()?);
+    let Some(Value::Bytes(at)) = Reader::new(&message).field(3).ok()? else { return None };
+    let part = |field| match Reader::new(at).field(field) {
+        Ok(Some(Value::Varint(value))) => value.cast_signed(),
+        _ => 0,
+    };
+    let nanoseconds = i128::from(part(1)) * 1_000_000_000 + i128::from(part(2));
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()
+}
+
 fn parse_protobuf(secret: &[u8]) -> Result<SecretKey, &'static str> {
     let message = Zeroizing::new(BASE64_STANDARD.decode(secret).map_err(|_| "neither base64 nor JSON")?);
     let Some(Value::Bytes(key)) = Reader::new(&message).field(1)? else {
@@ -142,6 +163,17 @@ mod tests {
         let by = "3ecfcdf38fcbe141ae26a1030f81e96b753365a46760ae6b578698a97c59fd22";
         let secret = encode(&key, &decode(PROTOBUF_HMAC_KEY), created, by);
         assert_eq!(str::from_utf8(&secret).unwrap(), PROTOBUF);
+        assert_eq!(super::created(&secret), Some(created));
+    }
+
+    #[test]
+    fn the_time_of_creation_is_told_where_it_stands() {
+        let legacy =
+            r#"{"bytes":"J8qmOyEV2ce2yoAC+5t0Y7CSP/hTMppL7XHpAnyc+0E=","created_at":"2009-11-10T23:00:00Z"}"#;
+        assert_eq!(created(legacy.as_bytes()), Some(datetime!(2009-11-10 23:00 UTC)));
+        for none in [r#"{"bytes":"J8qmOyEV2ce2yoAC+5t0Y7CSP/hTMppL7XHpAnyc+0E="}"#, "", "no base64", "AAAA"] {
+            assert_eq!(created(none.as_bytes()), None);
+        }
     }
 
     #[test]
@@ -168,6 +200,7 @@ mod tests {
         fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
             let _ = parse(&bytes);
             let _ = parse(BASE64_STANDARD.encode(&bytes).as_bytes());
+            let _ = (created(&bytes), created(BASE64_STANDARD.encode(&bytes).as_bytes()));
         }
     }
 }
