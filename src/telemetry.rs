@@ -3,9 +3,17 @@
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+
+/// Where s3veil's own events come from: its crate, and the access log.
+const OWN: [&str; 2] = ["s3veil", "access"];
+
+/// Libraries whose events at `debug` are of use and known to hold no secret: connections come and go.
+const HARMLESS: [&str; 3] = ["hyper", "hyper_util", "rustls"];
 
 /// What is logged.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,14 +61,24 @@ impl LogConfig {
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn start(&self) -> Result<(), String> {
-        let log = fmt()
-            .with_env_filter(self.filter()?)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr);
-        let started = match self.format {
-            LogFormat::Text => log.try_init(),
-            LogFormat::Json => log.json().flatten_event(true).try_init(),
+        let filter = self.filter()?.and(filter_fn(may_tell));
+        let log = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+        let log = match self.format {
+            LogFormat::Text => log.with_filter(filter).boxed(),
+            LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
         };
-        started.map_err(|why| format!("log: {why}"))
+        tracing_subscriber::registry().with(log).try_init().map_err(|why| format!("log: {why}"))
     }
+}
+
+/// What a library says in detail may hold what it was given to carry: a header with a token, an answer with a key. So its
+/// details are not logged, whatever the filter says.
+fn may_tell(event: &Metadata<'_>) -> bool {
+    let of = |crates: &[&str]| crates.contains(&event.target().split("::").next().unwrap_or_default());
+    let most = match () {
+        () if of(&OWN) => Level::TRACE,
+        () if of(&HARMLESS) => Level::DEBUG,
+        () => Level::INFO,
+    };
+    *event.level() <= most
 }

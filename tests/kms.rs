@@ -19,3 +19,9 @@ mod kes_environment;
 mod kes_lies;
 #[path = "kms/kes_server.rs"]
 mod kes_server;
+#[path = "kms/locks.rs"]
+mod locks;
+#[path = "kms/outage.rs"]
+mod outage;
+#[path = "kms/secrets.rs"]
+mod secrets;

@@ -142,7 +142,10 @@ impl Guard {
             let result = timeout_at(until, ask(self.kms.as_ref())).await;
             let result = result.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".into())));
             match result {
-                Err(Error::Unavailable(_)) if left > 0 && Instant::now() + pause < deadline => {
+                // Unless others have found out meanwhile that there is no sense in it.
+                Err(Error::Unavailable(_))
+                    if left > 0 && Instant::now() + pause < deadline && !self.is_open() =>
+                {
                     sleep(jitter(pause)).await;
                     pause *= 4;
                 }
@@ -150,6 +153,10 @@ impl Guard {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    fn is_open(&self) -> bool {
+        self.lock().open_until.is_some_and(|until| until > Instant::now())
     }
 
     fn admit(&self) -> Result<Turn<'_>, Error> {

@@ -111,9 +111,9 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
     for one in storm {
         one.await.unwrap();
     }
-    // One call for each of the twenty buckets at the most, and then the circuit was open.
+    // One call at a time for each of the twenty buckets, until the circuit was open.
     let calls = unanswered(&proxy).await;
-    assert!((1..=20).contains(&calls), "{calls}");
+    assert!((1..=40).contains(&calls), "{calls} calls for 200 requests");
     for number in 0..50 {
         assert!(is_turned_away(&put(proxy.address, &format!("/cold-{number}/k"), b"x").await));
     }
@@ -126,7 +126,11 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
     assert_eq!(status, 200, "{text}");
     assert!(text.contains("kms 'test': away for") && text.contains("cached keys go on"), "{text}");
     assert!(page(&proxy, "/metrics").await.1.contains("s3veil_kms_up{kms=\"test\"} 0"));
-    assert_eq!(get(proxy.address, "/cold/before").await.bytes(), b"cold", "a key of the other EK is cached too");
+    assert_eq!(
+        get(proxy.address, "/cold/before").await.bytes(),
+        b"cold",
+        "a key of the other EK is cached too"
+    );
     let before = done.load(Ordering::Relaxed);
     while done.load(Ordering::Relaxed) < before + 8 {
         tokio::task::yield_now().await;
@@ -139,7 +143,9 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), back).await.expect("within the longest pause of the circuit");
+    tokio::time::timeout(Duration::from_secs(60), back)
+        .await
+        .expect("within the longest pause of the circuit");
     assert_eq!(page(&proxy, "/readyz").await, (200, "kms 'test': ok\n".to_owned()));
     assert_eq!(get(proxy.address, "/cold-0/k").await.bytes(), b"x");
 
