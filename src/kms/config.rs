@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::Kms;
 use super::local::LocalConfig;
+use super::vault::{KvConfig, TransitConfig};
 
 /// The KMSs by name, as typed. The name stands in every envelope.
 #[derive(Debug, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// HashiCorp Vault or OpenBao: the transit engine.
+    VaultTransit(TransitConfig),
+    /// HashiCorp Vault or OpenBao: a KV engine.
+    VaultKv(KvConfig),
 }
 
 impl Config {
@@ -39,6 +44,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::VaultTransit(config) => config.build(),
+        KmsConfig::VaultKv(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

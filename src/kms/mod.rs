@@ -12,6 +12,7 @@ pub mod local;
 pub mod name;
 mod rest;
 pub mod secrets;
+pub mod vault;
 
 use std::fmt;
 
