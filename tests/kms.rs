@@ -10,3 +10,12 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/vault.rs"]
+mod vault;
+#[path = "kms/vault_kes.rs"]
+mod vault_kes;
+#[path = "kms/vault_login.rs"]
+mod vault_login;
+#[path = "kms/vault_server.rs"]
+mod vault_server;

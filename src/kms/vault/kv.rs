@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::Version;
-use super::client::{Call, Data, Failure, Vault};
+use super::client::{Call, Failure, Vault};
 use crate::kms::secrets::SecretStore;
 use crate::kms::{Answer, EkInfo, EkName, Error, State, unsupported};
 use crate::secret::Secret;

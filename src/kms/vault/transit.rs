@@ -186,7 +186,8 @@ impl Transit {
         }
         let path = self.path(ek);
         let call = || Call::new(Method::POST, &path).json(&serde_json::json!({ "type": KEY_TYPE }));
-        self.change(ek, call).await
+        self.vault.call(call).await?;
+        Ok(())
     }
 
     /// Takes the EK away, or gives it back.

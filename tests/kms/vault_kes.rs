@@ -1,0 +1,139 @@
+//! MinIO KES and s3veil on one KV engine: each uses the EKs of the other.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use s3veil::kms::WrappedDek;
+use s3veil::seal::Dek;
+use serde_json::{Value, json};
+
+use crate::common::{build, context, ek};
+use crate::servers::{self, Plan, Server};
+use crate::vault_server::{Bao, documented, shared};
+
+/// A KES whose key store is a KV engine of the server.
+struct Kes {
+    _server: Server,
+    endpoint: String,
+    api_key: String,
+}
+
+impl Kes {
+    fn start(bao: &Bao, mount: &str, version: u8, id: &str, secret: &str) -> Result<Self, String> {
+        let program = servers::tool("kes")?;
+        let made =
+            Command::new(&program).args(["identity", "new"]).output().map_err(|why| why.to_string())?;
+        let made = String::from_utf8(made.stdout).unwrap();
+        let mut words = made.split_whitespace();
+        let api_key = words.find(|word| word.starts_with("kes:v1:")).expect("KES makes a key").to_owned();
+        let identity = words.find(|word| word.len() == 64).expect("KES names its identity").to_owned();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let vault = bao.port;
+        let (server, [port]) = servers::start("kes", |dir, [port]| {
+            let at = |name: &str| dir.join(name).display().to_string();
+            let config = format!(
+                "version: v1\naddress: 127.0.0.1:{port}\nadmin:\n  identity: {identity}\n\
+                 tls:\n  key: {}\n  cert: {}\n\
+                 keystore:\n  vault:\n    endpoint: http://127.0.0.1:{vault}\n    engine: {mount}\n    \
+                 version: v{version}\n    prefix: s3veil\n    approle:\n      engine: {mount}\n      \
+                 id: {id}\n      secret: {secret}\n",
+                at("key.pem"),
+                at("cert.pem"),
+            );
+            for (name, text) in
+                [("key.pem", signing_key.serialize_pem()), ("cert.pem", cert.pem()), ("kes.yml", config)]
+            {
+                std::fs::write(dir.join(name), text).map_err(|why| why.to_string())?;
+            }
+            let mut command = Command::new(&program);
+            command.args(["server", "--config"]).arg(dir.join("kes.yml"));
+            Ok(Plan { command, ready: vec![], litter: vec![] })
+        })?;
+        let kes = Self { _server: server, endpoint: format!("https://127.0.0.1:{port}"), api_key };
+        let begun = Instant::now();
+        // It speaks TLS only, so its own client asks whether it is there.
+        while kes.run(&["status", "-k"]).is_err() {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(format!("kes is not ready; its log:\n{}", kes._server.log()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(kes)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let out = Command::new(servers::tool("kes")?)
+            .args(arguments)
+            .env("MINIO_KES_SERVER", &self.endpoint)
+            .env("MINIO_KES_API_KEY", &self.api_key)
+            .output()
+            .map_err(|why| why.to_string())?;
+        match out.status.success() {
+            true => Ok(String::from_utf8(out.stdout).unwrap()),
+            false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+        }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run(arguments).unwrap()).unwrap()
+    }
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap()
+}
+
+async fn together(bao: &Bao, version: u8) -> Result<(), String> {
+    let mount = format!("kv-kes-{version}");
+    bao.mount_kv(&mount, version);
+    bao.policy(&mount, &documented(&format!("s3veil-kv-{version}-admin"), "kv", &mount));
+    // KES renews its token by the rights that `default` gives.
+    let (id, secret) = bao.app_role(&mount, json!({ "token_policies": [mount] }));
+    let kes = Kes::start(bao, &mount, version, &id, &secret)?;
+    let auth = format!("method = 'approle', mount = '{mount}', role_id = '{id}', secret_id = '{secret}'");
+    let kms = build(&format!(
+        "kind = 'vault-kv'\nendpoint = 'http://127.0.0.1:{}'\nmount = '{mount}'\nprefix = 's3veil'\n\
+         version = {version}\nauth = {{ {auth} }}",
+        bao.port
+    ))?;
+    kes.run(&["key", "create", "-k", "of-kes"])?;
+    kms.create(&ek("of-s3veil")).await.unwrap();
+    assert_eq!(kms.list().await, Ok(vec![ek("of-kes"), ek("of-s3veil")]));
+    let canonical = BASE64_STANDARD.encode(context("one").canonical());
+    for name in ["of-kes", "of-s3veil"] {
+        // Wrapped by s3veil, unwrapped by KES.
+        let made = kms.generate(&ek(name), &context("one")).await.unwrap();
+        let wrapped = BASE64_STANDARD.encode(made.wrapped.as_bytes());
+        let opened = kes.json(&["key", "decrypt", "-k", name, &wrapped, &canonical]);
+        assert!(made.dek.is_same(&Dek::try_from(bytes(&opened["plaintext"]).as_slice()).unwrap()));
+        // And the other way round.
+        let made = kes.json(&["key", "dek", "-k", name, &canonical]);
+        let wrapped = WrappedDek::new(bytes(&made["ciphertext"]));
+        let opened = kms.unwrap(&ek(name), None, &wrapped, &context("one")).await.unwrap();
+        assert!(opened.is_same(&Dek::try_from(bytes(&made["plaintext"]).as_slice()).unwrap()));
+    }
+    // Neither overwrites the other's, and what one deletes is gone for the other.
+    assert!(kes.run(&["key", "create", "-k", "of-s3veil"]).is_err());
+    assert!(kms.create(&ek("of-kes")).await.is_err());
+    kes.run(&["key", "rm", "-k", "of-s3veil"])?;
+    assert_eq!(kms.list().await, Ok(vec![ek("of-kes")]));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kes_and_s3veil_use_each_others_eks() {
+    let bao = match shared() {
+        Ok(bao) => bao,
+        Err(why) => return servers::skip(&why),
+    };
+    if let Err(why) = servers::tool("kes") {
+        return servers::skip(&why);
+    }
+    for version in [1, 2] {
+        together(bao, version).await.unwrap();
+    }
+}
