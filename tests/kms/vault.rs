@@ -349,6 +349,7 @@ fn a_section_that_cannot_be_used_says_why() {
         (format!("{good}{auth}client_certificate = '/k'"), &["client_key", "too"]),
         (format!("{good}{auth}more_endpoints = ['vault2']"), &["endpoint: 'vault2'", "https://HOST:PORT"]),
         (format!("kind = 'vault-kv'\nendpoint = 'http://vault:8200'\n{auth}"), &["not encrypted", "https"]),
+        (format!("{kv}{auth}transit = {{ key = 'a b' }}"), &["transit.key: 'a b'", "Write"]),
         (format!("{kv}{auth}version = 3"), &["version: 3", "1 or 2"]),
         (format!("{kv}{auth}prefix = 'a//b'"), &["prefix: 'a//b'", "Write"]),
     ] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use s3veil::kms::WrappedDek;
+use s3veil::kms::{Error, WrappedDek};
 use s3veil::seal::Dek;
 use serde_json::{Value, json};
 
@@ -22,7 +22,15 @@ struct Kes {
 }
 
 impl Kes {
-    fn start(bao: &Bao, mount: &str, version: u8, id: &str, secret: &str) -> Result<Self, String> {
+    /// `seal`: whether it seals its keys with the key `seal` of the transit engine at `MOUNT-transit`.
+    fn start(
+        bao: &Bao,
+        mount: &str,
+        version: u8,
+        seal: bool,
+        id: &str,
+        secret: &str,
+    ) -> Result<Self, String> {
         let program = servers::tool("kes")?;
         let made =
             Command::new(&program).args(["identity", "new"]).output().map_err(|why| why.to_string())?;
@@ -33,6 +41,10 @@ impl Kes {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let vault = bao.port;
+        let seal = match seal {
+            true => format!("    transit:\n      engine: {mount}-transit\n      key: seal\n"),
+            false => String::new(),
+        };
         let (server, [port]) = servers::start("kes", |dir, [port]| {
             let at = |name: &str| dir.join(name).display().to_string();
             let config = format!(
@@ -40,7 +52,7 @@ impl Kes {
                  tls:\n  key: {}\n  cert: {}\n\
                  keystore:\n  vault:\n    endpoint: http://127.0.0.1:{vault}\n    engine: {mount}\n    \
                  version: v{version}\n    prefix: s3veil\n    approle:\n      engine: {mount}\n      \
-                 id: {id}\n      secret: {secret}\n",
+                 id: {id}\n      secret: {secret}\n{seal}",
                 at("key.pem"),
                 at("cert.pem"),
             );
@@ -87,17 +99,25 @@ fn bytes(value: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap()
 }
 
-async fn together(bao: &Bao, version: u8) -> Result<(), String> {
-    let mount = format!("kv-kes-{version}");
-    bao.mount_kv(&mount, version);
-    bao.policy(&mount, &documented(&format!("s3veil-kv-{version}-admin"), "kv", &mount));
+async fn together(bao: &Bao, mount: &str, version: u8, seal: bool) -> Result<(), String> {
+    bao.mount_kv(mount, version);
+    let mut policy = documented(&format!("s3veil-kv-{version}-admin"), "kv", mount);
+    let mut settings = String::new();
+    if seal {
+        let transit = format!("{mount}-transit");
+        bao.mount_transit(&transit);
+        bao.root("POST", &format!("{transit}/keys/seal"), json!({}));
+        policy.push_str(&documented("s3veil-kv-sealed", "transit", &transit));
+        settings = format!("transit = {{ mount = '{transit}', key = 'seal' }}");
+    }
+    bao.policy(mount, &policy);
     // KES renews its token by the rights that `default` gives.
-    let (id, secret) = bao.app_role(&mount, json!({ "token_policies": [mount] }));
-    let kes = Kes::start(bao, &mount, version, &id, &secret)?;
+    let (id, secret) = bao.app_role(mount, json!({ "token_policies": [mount] }));
+    let kes = Kes::start(bao, mount, version, seal, &id, &secret)?;
     let auth = format!("method = 'approle', mount = '{mount}', role_id = '{id}', secret_id = '{secret}'");
     let kms = build(&format!(
         "kind = 'vault-kv'\nendpoint = 'http://127.0.0.1:{}'\nmount = '{mount}'\nprefix = 's3veil'\n\
-         version = {version}\nauth = {{ {auth} }}",
+         version = {version}\n{settings}\nauth = {{ {auth} }}",
         bao.port
     ))?;
     kes.run(&["key", "create", "-k", "of-kes"])?;
@@ -116,6 +136,13 @@ async fn together(bao: &Bao, version: u8) -> Result<(), String> {
         let opened = kms.unwrap(&ek(name), None, &wrapped, &context("one")).await.unwrap();
         assert!(opened.is_same(&Dek::try_from(bytes(&made["plaintext"]).as_slice()).unwrap()));
     }
+    if seal {
+        // Who takes away the seal locks all EKs at once.
+        bao.root("DELETE", &format!("{mount}-transit/keys/seal/soft-delete"), Value::Null);
+        let answer = kms.generate(&ek("of-kes"), &context("one")).await.map(|_| ());
+        assert_eq!(answer, Err(Error::Disabled(ek("of-kes"))));
+        return Ok(());
+    }
     // Neither overwrites the other's, and what one deletes is gone for the other.
     assert!(kes.run(&["key", "create", "-k", "of-s3veil"]).is_err());
     assert!(kms.create(&ek("of-kes")).await.is_err());
@@ -133,7 +160,7 @@ async fn kes_and_s3veil_use_each_others_eks() {
     if let Err(why) = servers::tool("kes") {
         return servers::skip(&why);
     }
-    for version in [1, 2] {
-        together(bao, version).await.unwrap();
+    for (mount, version, seal) in [("kes-1", 1, false), ("kes-2", 2, false), ("kes-sealed", 2, true)] {
+        together(bao, mount, version, seal).await.unwrap();
     }
 }

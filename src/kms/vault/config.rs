@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::auth::Auth;
 use super::client::{Api, Namespace, Vault};
-use super::kv::Kv;
+use super::kv::{Kv, Seal};
 use super::login::Method;
 use super::transit::Transit;
 use crate::kms::rest::{IdentitySource, RestConfig};
@@ -40,9 +40,21 @@ pub struct KvConfig {
     /// The engine's version.
     #[serde(default)]
     pub version: Version,
+    /// A key of a transit engine that EKs are sealed with once more; none if left out.
+    pub transit: Option<KvTransitConfig>,
     /// The server.
     #[serde(flatten)]
     pub server: ServerConfig,
+}
+
+/// The key that seals what is in a KV engine, as KES can.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KvTransitConfig {
+    /// Where the transit engine is mounted: `transit` if left out.
+    pub mount: Option<String>,
+    /// The key's name.
+    pub key: String,
 }
 
 /// The version of a KV engine. They differ in their paths, and only the second locks.
@@ -156,7 +168,18 @@ impl KvConfig {
     pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
         let mount = path("mount", self.mount, "kv")?;
         let prefix = self.prefix.map(|prefix| path("prefix", Some(prefix), "")).transpose()?;
-        Ok(Box::new(SecretKms::new(Kv::new(self.server.build()?, mount, prefix, self.version))))
+        let seal = self.transit.map(KvTransitConfig::build).transpose()?;
+        let (vault, version) = (self.server.build()?, self.version);
+        Ok(Box::new(SecretKms::new(Kv { vault, mount, prefix, version, seal })))
+    }
+}
+
+impl KvTransitConfig {
+    fn build(self) -> Result<Seal, String> {
+        Ok(Seal {
+            mount: path("transit.mount", self.mount, "transit")?,
+            key: path("transit.key", Some(self.key), "")?,
+        })
     }
 }
 

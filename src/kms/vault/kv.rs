@@ -5,8 +5,9 @@
 //! version 2   MOUNT/data/PREFIX/EK    { EK: secret }, always its version 1; written once, with check-and-set
 //! ```
 //!
-//! Source: minio/kes, `internal/keystore/vault/vault.go`.
+//! The secret may be sealed with a key of a transit engine once more. Source: minio/kes, `internal/keystore/vault/vault.go`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use http::{Method, StatusCode};
@@ -17,18 +18,29 @@ use zeroize::Zeroizing;
 
 use super::Version;
 use super::client::{Call, Failure, Vault};
+use super::transit::{decrypt, encrypt};
 use crate::kms::secrets::SecretStore;
 use crate::kms::{Answer, EkInfo, EkName, Error, State, unsupported};
 use crate::secret::Secret;
 
 const KIND: &str = "vault-kv";
 
+/// How a secret begins that is sealed with transit. None that is not does: base64 has no colon.
+const SEALED: &str = "vault:v";
+
 /// EKs in a KV engine.
 pub(super) struct Kv {
-    vault: Vault,
-    mount: String,
-    prefix: Option<String>,
-    version: Version,
+    pub vault: Vault,
+    pub mount: String,
+    pub prefix: Option<String>,
+    pub version: Version,
+    pub seal: Option<Seal>,
+}
+
+/// A key of a transit engine that secrets are sealed with once more. It binds nothing, as in KES.
+pub(super) struct Seal {
+    pub mount: String,
+    pub key: String,
 }
 
 /// What version 2 knows of a version of a secret.
@@ -65,10 +77,6 @@ enum Part {
 }
 
 impl Kv {
-    pub(super) fn new(vault: Vault, mount: String, prefix: Option<String>, version: Version) -> Self {
-        Self { vault, mount, prefix, version }
-    }
-
     /// The path of one secret, or of the place of all.
     fn path(&self, part: Part, name: Option<&EkName>) -> String {
         let part = match (self.version, part) {
@@ -95,9 +103,16 @@ impl Kv {
             Version::V2 => self.vault.get::<Versioned>(&format!("{path}?version=1")).await.map(|of| of.data),
         };
         let fields = fields.map_err(|failure| missing(name, failure))?;
-        match fields.get(name.as_str()) {
-            Some(secret) => Ok(Zeroizing::new(secret.as_bytes().to_vec())),
-            None => Err(Error::Malformed(format!("{path} holds no field '{name}'"))),
+        let Some(secret) = fields.get(name.as_str()) else {
+            return Err(Error::Malformed(format!("{path} holds no field '{name}'")));
+        };
+        match &self.seal {
+            // One from before there was a seal is none the worse.
+            _ if !secret.as_str().starts_with(SEALED) => Ok(Zeroizing::new(secret.as_bytes().to_vec())),
+            Some(Seal { mount, key }) => decrypt(&self.vault, mount, key, secret.as_str(), &[])
+                .await
+                .map_err(|failure| unusable(name, failure)),
+            None => Err(Error::Malformed(format!("{path} is sealed with transit: set transit.key"))),
         }
     }
 
@@ -198,6 +213,14 @@ impl Kv {
         let path = self.path(Part::Metadata, Some(name));
         self.vault.call(|| Call::new(Method::DELETE, &path)).await?;
         Ok(())
+    }
+}
+
+/// What it means that the seal can't be used.
+fn unusable(name: &EkName, failure: Failure) -> Error {
+    match failure.says("soft-deleted") {
+        true => Error::Disabled(name.clone()),
+        false => failure.into(),
     }
 }
 

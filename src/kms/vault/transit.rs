@@ -60,38 +60,14 @@ impl Transit {
     }
 
     async fn wrap(&self, ek: &EkName, context: &Context) -> Result<DataKey, Error> {
-        #[derive(Serialize)]
-        struct Question<'a> {
-            plaintext: &'a str,
-            associated_data: &'a str,
-            /// Keeps a misspelt EK from being made. `encrypt` makes a key that is not there, if the token may create
-            /// keys; a convergent one it can't make without a `context`. Of a key that is there it does not mind this.
-            convergent_encryption: bool,
-        }
-        #[derive(Deserialize)]
-        struct Wrapped {
-            ciphertext: String,
-        }
-
         let dek = random::<32>();
-        let plaintext = Zeroizing::new(BASE64_STANDARD.encode(dek.as_slice()));
-        let associated_data = BASE64_STANDARD.encode(context.canonical());
-        let question = Question {
-            plaintext: &plaintext,
-            associated_data: &associated_data,
-            convergent_encryption: true,
-        };
-        let path = format!("{}/encrypt/{ek}", self.mount);
-        let answer = self.vault.call(|| Call::new(Method::POST, &path).json(&question)).await;
-        let reply = match answer {
-            Ok(reply) => reply,
-            Err(failure) => return Err(self.refused(ek, failure).await),
-        };
-        let Wrapped { ciphertext } = reply.json::<Data<Wrapped>>()?.data;
-        if !is_ciphertext(ciphertext.as_bytes()) {
-            return Err(Error::Malformed("the KMS's answer holds no transit ciphertext".into()));
+        let context = context.canonical();
+        match encrypt(&self.vault, &self.mount, ek.as_str(), dek.as_slice(), &context).await {
+            Ok(ciphertext) => {
+                Ok(DataKey { dek: Dek::from(*dek), wrapped: WrappedDek::new(ciphertext), version: None })
+            }
+            Err(failure) => Err(self.refused(ek, failure).await),
         }
-        Ok(DataKey { dek: Dek::from(*dek), wrapped: WrappedDek::new(ciphertext), version: None })
     }
 
     async fn open(
@@ -101,38 +77,20 @@ impl Transit {
         wrapped: &WrappedDek,
         context: &Context,
     ) -> Result<Dek, Error> {
-        #[derive(Serialize)]
-        struct Question<'a> {
-            ciphertext: &'a str,
-            associated_data: &'a str,
-        }
-        #[derive(Deserialize)]
-        struct Unwrapped {
-            plaintext: Secret,
-        }
-
-        let ciphertext = Some(wrapped.as_bytes()).filter(|bytes| version.is_none() && is_ciphertext(bytes));
-        let ciphertext = ciphertext.and_then(|bytes| str::from_utf8(bytes).ok());
+        let ciphertext = str::from_utf8(wrapped.as_bytes()).ok();
+        let ciphertext = ciphertext.filter(|text| version.is_none() && is_ciphertext(text));
         let Some(ciphertext) = ciphertext else {
             return Err(Error::Malformed(format!("a DEK that key '{ek}' of a transit engine did not wrap")));
         };
-        let associated_data = BASE64_STANDARD.encode(context.canonical());
-        let question = Question { ciphertext, associated_data: &associated_data };
-        let path = format!("{}/decrypt/{ek}", self.mount);
-        let reply = match self.vault.call(|| Call::new(Method::POST, &path).json(&question)).await {
-            Ok(reply) => reply,
-            Err(failure) => {
-                let not_authentic =
-                    failure.says("authentication failed") || failure.says("invalid ciphertext");
-                if not_authentic {
-                    return Err(Error::Malformed(failure.word()));
-                }
-                return Err(self.refused(ek, failure).await);
+        let context = context.canonical();
+        match decrypt(&self.vault, &self.mount, ek.as_str(), ciphertext, &context).await {
+            Ok(plaintext) => Dek::try_from(plaintext.as_slice())
+                .map_err(|_| Error::Malformed("the KMS unwrapped what is no DEK".into())),
+            Err(failure) if failure.says("authentication failed") || failure.says("invalid ciphertext") => {
+                Err(Error::Malformed(failure.word()))
             }
-        };
-        let plaintext = decode(&reply.json::<Data<Unwrapped>>()?.data.plaintext)?;
-        Dek::try_from(plaintext.as_slice())
-            .map_err(|_| Error::Malformed("the KMS unwrapped what is no DEK".into()))
+            Err(failure) => Err(self.refused(ek, failure).await),
+        }
     }
 
     async fn key(&self, ek: &EkName) -> Result<Key, Error> {
@@ -147,11 +105,13 @@ impl Transit {
 
     /// What a refusal means for this EK.
     async fn refused(&self, ek: &EkName, failure: Failure) -> Error {
-        // The last is the word of `delete`, the first but one that of `encrypt` to one who may create keys.
         let missing = [
+            // By `encrypt`, `decrypt` and `rotate`.
             "key not found",
-            "no existing key named",
+            // By `encrypt`, to one who may create keys.
             "convergent encryption requires derivation",
+            // By `config` and `delete`.
+            "no existing key named",
             "could not delete key; not found",
         ];
         if missing.iter().any(|word| failure.says(word)) {
@@ -227,17 +187,73 @@ impl Transit {
     }
 }
 
-/// Whether these bytes are a ciphertext in its one form. Vault itself reads others that mean the same: version 0 for 1, or
+/// Encrypts under a key of a transit engine. `bound`: what it must be decrypted with; empty for nothing.
+pub(super) async fn encrypt(
+    vault: &Vault,
+    mount: &str,
+    key: &str,
+    plaintext: &[u8],
+    bound: &[u8],
+) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Question<'a> {
+        plaintext: &'a str,
+        associated_data: &'a str,
+        /// Keeps a misspelt key from being made. `encrypt` makes a key that is not there, if the token may create keys; a
+        /// convergent one it can't make without a `context`. Of a key that is there it does not mind this.
+        convergent_encryption: bool,
+    }
+    #[derive(Deserialize)]
+    struct Encrypted {
+        ciphertext: String,
+    }
+
+    let plaintext = Zeroizing::new(BASE64_STANDARD.encode(plaintext));
+    let associated_data = BASE64_STANDARD.encode(bound);
+    let question =
+        Question { plaintext: &plaintext, associated_data: &associated_data, convergent_encryption: true };
+    let path = format!("{mount}/encrypt/{key}");
+    let reply = vault.call(|| Call::new(Method::POST, &path).json(&question)).await?;
+    let Encrypted { ciphertext } = reply.json::<Data<Encrypted>>()?.data;
+    match is_ciphertext(&ciphertext) {
+        true => Ok(ciphertext),
+        false => Err(Error::Malformed("the KMS's answer holds no transit ciphertext".into()).into()),
+    }
+}
+
+/// The reverse of [`encrypt`].
+pub(super) async fn decrypt(
+    vault: &Vault,
+    mount: &str,
+    key: &str,
+    ciphertext: &str,
+    bound: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    #[derive(Serialize)]
+    struct Question<'a> {
+        ciphertext: &'a str,
+        associated_data: &'a str,
+    }
+    #[derive(Deserialize)]
+    struct Decrypted {
+        plaintext: Secret,
+    }
+
+    let associated_data = BASE64_STANDARD.encode(bound);
+    let question = Question { ciphertext, associated_data: &associated_data };
+    let path = format!("{mount}/decrypt/{key}");
+    let reply = vault.call(|| Call::new(Method::POST, &path).json(&question)).await?;
+    Ok(decode(&reply.json::<Data<Decrypted>>()?.data.plaintext)?)
+}
+
+/// Whether a text is a ciphertext in its one form. The server itself reads others that mean the same: version 0 for 1, or
 /// line breaks in the base64. A wrapped DEK that was changed must not open.
-fn is_ciphertext(bytes: &[u8]) -> bool {
-    let split = |text: &'_ [u8]| {
-        let text = str::from_utf8(text).ok()?.strip_prefix("vault:v")?;
-        let (version, base64) = text.split_once(':')?;
-        let number: u32 = version.parse().ok()?;
-        let same = number > 0 && number.to_string() == version;
-        (same && BASE64_STANDARD.decode(base64).is_ok()).then_some(())
+fn is_ciphertext(text: &str) -> bool {
+    let Some((version, base64)) = text.strip_prefix("vault:v").and_then(|rest| rest.split_once(':')) else {
+        return false;
     };
-    bytes.len() <= CIPHERTEXT_MAX && split(bytes).is_some()
+    let plain = version.parse().is_ok_and(|number: u32| number > 0 && number.to_string() == version);
+    plain && text.len() <= CIPHERTEXT_MAX && BASE64_STANDARD.decode(base64).is_ok()
 }
 
 impl Kms for Transit {
@@ -300,7 +316,7 @@ mod tests {
     #[test]
     fn a_ciphertext_has_one_form() {
         for good in ["vault:v1:AAAA", "vault:v12:QUE=", "vault:v4294967295:"] {
-            assert!(is_ciphertext(good.as_bytes()), "{good}");
+            assert!(is_ciphertext(good), "{good}");
         }
         for bad in [
             "",
@@ -317,7 +333,7 @@ mod tests {
             "vault:v1:AAAA:AAAA",
             "vault:v4294967296:AAAA",
         ] {
-            assert!(!is_ciphertext(bad.as_bytes()), "{bad:?}");
+            assert!(!is_ciphertext(bad), "{bad:?}");
         }
     }
 }
