@@ -185,7 +185,7 @@ async fn kubernetes_logs_in_with_the_service_accounts_token() {
         count.fetch_add(1, Ordering::Relaxed);
         let user = json!({ "username": "system:serviceaccount:prod:s3veil", "uid": "1", "groups": [] });
         let status = if good {
-            json!({ "authenticated": true, "user": user })
+            json!({ "authenticated": true, "audiences": ["vault"], "user": user })
         } else {
             json!({ "authenticated": false })
         };
