@@ -137,6 +137,11 @@ async fn together(bao: &Bao, mount: &str, version: u8, seal: bool) -> Result<(),
         assert!(opened.is_same(&Dek::try_from(bytes(&made["plaintext"]).as_slice()).unwrap()));
     }
     if seal {
+        for name in ["of-kes", "of-s3veil"] {
+            let answer = bao.root("GET", &format!("{mount}/data/s3veil/{name}"), Value::Null);
+            let secret = answer["data"]["data"][name].as_str().unwrap();
+            assert!(secret.starts_with("vault:v1:"), "{name} is sealed");
+        }
         // Who takes away the seal locks all EKs at once.
         bao.root("DELETE", &format!("{mount}-transit/keys/seal/soft-delete"), Value::Null);
         let answer = kms.generate(&ek("of-kes"), &context("one")).await.map(|_| ());

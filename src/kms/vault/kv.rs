@@ -129,9 +129,14 @@ impl Kv {
         }
 
         self.check_version().await?;
-        let text =
-            str::from_utf8(secret).map_err(|_| Error::Malformed("the secret of an EK is text".into()))?;
-        let data = HashMap::from([(name.as_str(), text)]);
+        let text: Cow<str> = match &self.seal {
+            Some(Seal { mount, key }) => encrypt(&self.vault, mount, key, secret, &[])
+                .await
+                .map_err(|failure| unusable(name, failure))?
+                .into(),
+            None => str::from_utf8(secret).expect("an EK is stored as text").into(),
+        };
+        let data = HashMap::from([(name.as_str(), &*text)]);
         let path = self.path(Part::Data, Some(name));
         let written = match self.version {
             Version::V1 => {
