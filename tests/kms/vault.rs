@@ -241,11 +241,9 @@ async fn tls_with_a_clients_certificate_and_with_a_wrong_ca() {
     let section = |ca: &str, client: bool| {
         let file = |name: &str| bao.file(name).display().to_string();
         let client = match client {
-            true => format!(
-                "client_certificate = '{}'\nclient_key = '{}'",
-                file("client.pem"),
-                file("client.key")
-            ),
+            true => {
+                format!("certificate_file = '{}'\nkey_file = '{}'", file("client.pem"), file("client.key"))
+            }
             false => String::new(),
         };
         let settings = format!(
@@ -261,6 +259,24 @@ async fn tls_with_a_clients_certificate_and_with_a_wrong_ca() {
         let answer = section(ca, client).generate(&ek("a"), &context("one")).await;
         assert!(matches!(&answer, Err(Error::Unavailable(why)) if why.contains(word)), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn the_next_endpoint_is_asked_when_one_is_away() {
+    let bao = bao!();
+    bao.mount_transit("t-endpoints");
+    bao.root("POST", "t-endpoints/keys/a", json!({}));
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let kms = build(&format!(
+        "kind = 'vault-transit'\nendpoint = ['http://127.0.0.1:{away}', 'http://127.0.0.1:{}']\n\
+         mount = 't-endpoints'\nauth = {{ {} }}",
+        bao.port,
+        token("root")
+    ))
+    .unwrap();
+    let answer = kms.generate(&ek("a"), &context("one")).await;
+    assert!(matches!(answer, Err(Error::Unavailable(_))), "one attempt a call: {answer:?}");
+    works(kms.as_ref(), "a").await;
 }
 
 /// K-10. What is not what was asked for is refused, and what is no server's answer is "not available".
@@ -345,9 +361,13 @@ fn a_section_that_cannot_be_used_says_why() {
         (format!("{good}{auth}mount = '../sys'"), &["mount: '../sys'", "Write"]),
         (format!("{good}{auth}mount = ''"), &["mount: ''", "Write"]),
         (format!("{good}{auth}namespace = 'a b'"), &["namespace: 'a b'", "Write"]),
-        (format!("{good}{auth}client_key = '/k'"), &["client_certificate", "too"]),
-        (format!("{good}{auth}client_certificate = '/k'"), &["client_key", "too"]),
-        (format!("{good}{auth}more_endpoints = ['vault2']"), &["endpoint: 'vault2'", "https://HOST:PORT"]),
+        (format!("{good}{auth}key_file = '/k'"), &["certificate_file", "too"]),
+        (format!("{good}{auth}certificate_file = '/k'"), &["key_file", "too"]),
+        (
+            format!("kind = 'vault-kv'\nendpoint = ['https://a', 'b']\n{auth}"),
+            &["endpoint: 'b'", "https://HOST:PORT"],
+        ),
+        (format!("kind = 'vault-kv'\nendpoint = []\n{auth}"), &["endpoint: missing", "https://HOST:PORT"]),
         (format!("kind = 'vault-kv'\nendpoint = 'http://vault:8200'\n{auth}"), &["not encrypted", "https"]),
         (format!("{kv}{auth}transit = {{ key = 'a b' }}"), &["transit.key: 'a b'", "Write"]),
         (format!("{kv}{auth}version = 3"), &["version: 3", "1 or 2"]),

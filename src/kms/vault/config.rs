@@ -83,21 +83,28 @@ impl TryFrom<u8> for Version {
 /// The server, and how s3veil logs in.
 #[derive(Debug, Deserialize)]
 pub struct ServerConfig {
-    /// `https://HOST:PORT`.
-    pub endpoint: String,
-    /// More addresses of the same cluster, asked in turn when one does not answer.
-    #[serde(default)]
-    pub more_endpoints: Vec<String>,
+    /// `https://HOST:PORT`, one or several of the same cluster: the next is asked when one does not answer.
+    pub endpoint: Endpoints,
     /// The namespace of the engine; none for the root namespace.
     pub namespace: Option<String>,
     /// Roots to trust instead of the system's, in PEM.
     pub ca_file: Option<PathBuf>,
     /// A certificate for a server that asks for one, in PEM.
-    pub client_certificate: Option<PathBuf>,
+    pub certificate_file: Option<PathBuf>,
     /// Its key, in PEM.
-    pub client_key: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// How s3veil logs in.
     pub auth: AuthConfig,
+}
+
+/// One address, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an address, or a list of addresses")]
+pub enum Endpoints {
+    /// `"https://..."`.
+    One(String),
+    /// `["https://...", ...]`.
+    Several(Vec<String>),
 }
 
 /// How s3veil logs in.
@@ -185,16 +192,18 @@ impl KvTransitConfig {
 
 impl ServerConfig {
     fn build(self) -> Result<Vault, String> {
-        let identity = match (self.client_certificate, self.client_key) {
+        let identity = match (self.certificate_file, self.key_file) {
             (None, None) => IdentitySource::None,
             (Some(certificate), Some(key)) => IdentitySource::Files { certificate, key },
-            (Some(_), None) => return Err("client_key: missing. Name the certificate's key too".into()),
+            (Some(_), None) => return Err("key_file: missing. Name the certificate's key too".into()),
             (None, Some(_)) => {
-                return Err("client_certificate: missing. Name the key's certificate too".into());
+                return Err("certificate_file: missing. Name the key's certificate too".into());
             }
         };
-        let mut endpoints = vec![self.endpoint];
-        endpoints.extend(self.more_endpoints);
+        let endpoints = match self.endpoint {
+            Endpoints::One(endpoint) => vec![endpoint],
+            Endpoints::Several(endpoints) => endpoints,
+        };
         let api = Api::new(RestConfig { endpoints, ca_file: self.ca_file, identity }.build()?);
         let engine = namespace("namespace", self.namespace.as_deref())?;
         let (method, login) = self.auth.build()?;
