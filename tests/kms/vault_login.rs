@@ -133,8 +133,8 @@ async fn a_given_token_is_taken_from_its_file_as_it_is_now() {
     assert_eq!(used(kms.as_ref()).await, Ok(()));
 }
 
-/// Three ways to outlive the lease, on one clock: nothing but a renewal saves a given token; a role's token is renewed while
-/// it may be; one that may not is replaced.
+/// Three ways to outlive the lease, on one clock: nothing but a renewal saves a given token; a role's token is renewed
+/// while it may be; one that may not is replaced.
 #[tokio::test]
 async fn tokens_are_kept_without_any_request() {
     const LEASE: u64 = 6;
@@ -197,7 +197,12 @@ async fn kubernetes_logs_in_with_the_service_accounts_token() {
     });
     bao.root("POST", "sys/auth/l-kube", json!({ "type": "kubernetes" }));
     let host = format!("http://127.0.0.1:{api_server}");
-    let config = json!({ "kubernetes_host": host, "kubernetes_ca_cert": fs::read_to_string(bao.file("server.pem")).unwrap(), "token_reviewer_jwt": jwt("reviewer", "good"), "disable_local_ca_jwt": true });
+    let config = json!({
+        "kubernetes_host": host,
+        "kubernetes_ca_cert": fs::read_to_string(bao.file("server.pem")).unwrap(),
+        "token_reviewer_jwt": jwt("reviewer", "good"),
+        "disable_local_ca_jwt": true,
+    });
     bao.root("POST", "auth/l-kube/config", config);
     let mut role = role("l-kube", "1h", "1h");
     role["bound_service_account_names"] = json!(["s3veil"]);

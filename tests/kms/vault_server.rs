@@ -184,7 +184,7 @@ pub fn documented(name: &str, engine: &str, mount: &str) -> String {
     policy.replace(&format!("path \"{engine}/"), &format!("path \"{mount}/"))
 }
 
-/// A server that answers as it is told, with what stands in the first line and the body of a question. Ends with the tests.
+/// A server that answers as it is told, by the first line and the body of a question. Ends with the tests.
 pub fn fake(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

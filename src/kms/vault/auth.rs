@@ -1,7 +1,7 @@
 //! The token in hand: got at first use, renewed before it ends, replaced when the server no longer knows it.
 //!
-//! One login is under way at a time, and all who need the token wait for it. Renewal is a task of its own, because a proxy
-//! whose cache answers everything asks its KMS for nothing, and a token that was given must not end meanwhile.
+//! One login is under way at a time, and all who need the token wait for it. Renewal is a task of its own, because a
+//! proxy whose cache answers everything asks its KMS for nothing, and a token that was given must not end meanwhile.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Auth {
         {
             return Ok(session.token.clone());
         }
-        let token = self.inner.login(&mut state).await?;
+        let token = self.inner.put(&mut state, self.inner.login().await?);
         self.keeper.get_or_init(|| {
             let mut tasks = JoinSet::new();
             tasks.spawn(keep(self.inner.clone()));
@@ -107,7 +107,7 @@ impl Auth {
             return Ok(None);
         }
         state.session = None;
-        let token = self.inner.login(&mut state).await?;
+        let token = self.inner.put(&mut state, self.inner.login().await?);
         if Arc::ptr_eq(&token, refused) {
             return Ok(None);
         }
@@ -118,13 +118,17 @@ impl Auth {
 }
 
 impl Inner {
-    async fn login(&self, state: &mut State) -> Result<Arc<Secret>, Error> {
+    async fn login(&self) -> Result<Session, Error> {
         let asked = Instant::now();
-        let grant = self.method.login(&self.api, &self.namespace).await?;
-        let lease = grant.lease.map(|full| Lease::new(full, full, asked, grant.renewable));
-        state.session = Some(Session { token: grant.token.clone(), lease });
+        let Grant { token, lease, renewable } = self.method.login(&self.api, &self.namespace).await?;
+        Ok(Session { token, lease: lease.map(|full| Lease::new(full, full, asked, renewable)) })
+    }
+
+    fn put(&self, state: &mut State, session: Session) -> Arc<Secret> {
+        let token = session.token.clone();
+        state.session = Some(session);
         self.changed.notify_one();
-        Ok(grant.token)
+        token
     }
 
     /// When there is something to do for the token.
@@ -132,34 +136,41 @@ impl Inner {
         Some(self.state.lock().await.session.as_ref()?.lease?.renew_at)
     }
 
-    /// Gives the token more time, or gets another when that is refused or brings little.
+    /// Sees to it that there is a token that lasts. Whoever needs one meanwhile has the one in hand.
     async fn renew(&self) {
         let Some((token, lease)) = self.state.lock().await.session.as_ref().and_then(Session::leased) else {
             return;
         };
-        let asked = Instant::now();
-        let renewed = match lease.renewable {
-            true => in_time(renew(&self.api, &self.namespace, &token)).await.map(Some),
-            false => Ok(None),
-        };
+        let lasting = in_time(self.more_time(&token, lease)).await;
         let mut state = self.state.lock().await;
-        let current = |session: &&mut Session| Arc::ptr_eq(&session.token, &token);
-        let Some(session) = state.session.as_mut().filter(current) else { return };
-        match renewed {
-            Ok(Some(Grant { lease: Some(time), renewable, .. })) if time >= lease.full / 2 => {
-                session.lease = Some(Lease::new(lease.full, time, asked, renewable));
-                return;
-            }
-            Err(why @ Error::Unavailable(_)) => {
-                tracing::warn!(%why, "the token of the KMS could not be renewed; trying again");
-                return state.put_off();
-            }
-            _ => {}
+        if !state.session.as_ref().is_some_and(|session| Arc::ptr_eq(&session.token, &token)) {
+            return;
         }
-        if let Err(why) = in_time(self.login(&mut state)).await {
-            tracing::warn!(%why, "no new token of the KMS in time; trying again");
-            state.put_off();
+        match lasting {
+            Ok(session) => {
+                self.put(&mut state, session);
+            }
+            Err(why) => {
+                tracing::warn!(%why, "the token of the KMS could not be renewed");
+                state.put_off();
+            }
         }
+    }
+
+    /// The token with more time, or another where that is refused or brings little.
+    async fn more_time(&self, token: &Arc<Secret>, lease: Lease) -> Result<Session, Error> {
+        if lease.renewable {
+            let asked = Instant::now();
+            match renew(&self.api, &self.namespace, token).await {
+                Ok(Grant { lease: Some(time), renewable, .. }) if time >= lease.full / 2 => {
+                    let lease = Lease::new(lease.full, time, asked, renewable);
+                    return Ok(Session { token: token.clone(), lease: Some(lease) });
+                }
+                Err(away @ Error::Unavailable(_)) => return Err(away),
+                _ => {}
+            }
+        }
+        self.login().await
     }
 }
 

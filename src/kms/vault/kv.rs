@@ -5,7 +5,8 @@
 //! version 2   MOUNT/data/PREFIX/EK    { EK: secret }, always its version 1; written once, with check-and-set
 //! ```
 //!
-//! The secret may be sealed with a key of a transit engine once more. Source: minio/kes, `internal/keystore/vault/vault.go`.
+//! The secret may be sealed with a key of a transit engine once more.
+//! Source: minio/kes, `internal/keystore/vault/vault.go`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -167,8 +168,8 @@ impl Kv {
         }
     }
 
-    /// Whether the engine is of the version that the configuration says. At the paths of version 2, one of version 1 would
-    /// take everything for plain names, and overwrite.
+    /// Whether the engine is of the version that the configuration says. At the paths of version 2, one of version 1
+    /// would take everything for plain names, and overwrite.
     async fn check_version(&self) -> Result<(), Error> {
         #[derive(Deserialize)]
         struct Mount {
