@@ -272,7 +272,7 @@ async fn namespaces_of_the_engine_and_of_the_login() {
     assert!(matches!(used(nowhere.as_ref()).await, Err(Error::Denied(_))));
     // Logged in at the root, for an engine in a namespace.
     let policy = documented("s3veil-transit", "transit", "team/transit");
-    let root = bao.token("l-root-namespace", &policy);
+    let root = bao.token("l-root-namespace", &[policy]);
     let auth = format!("auth = {{ method = 'token', token = '{root}', namespace = '/' }}");
     let above = kms(bao, "transit", &format!("namespace = 'team'\n{auth}"));
     assert_eq!(used(above.as_ref()).await, Ok(()));

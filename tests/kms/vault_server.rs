@@ -125,10 +125,13 @@ impl Bao {
         self.root("POST", &format!("sys/policies/acl/{name}"), json!({ "policy": text }));
     }
 
-    /// A token with this policy and no other.
-    pub fn token(&self, name: &str, policy: &str) -> String {
-        self.policy(name, policy);
-        let body = json!({ "policies": [name], "no_default_policy": true, "ttl": "1h" });
+    /// A token with these policies and no other.
+    pub fn token(&self, name: &str, policies: &[String]) -> String {
+        let names: Vec<_> = (0..policies.len()).map(|at| format!("{name}-{at}")).collect();
+        for (name, policy) in names.iter().zip(policies) {
+            self.policy(name, policy);
+        }
+        let body = json!({ "policies": names, "no_default_policy": true, "ttl": "1h" });
         client_token(&self.root("POST", "auth/token/create", body))
     }
 
