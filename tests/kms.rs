@@ -25,3 +25,11 @@ mod locks;
 mod outage;
 #[path = "kms/secrets.rs"]
 mod secrets;
+#[path = "kms/vault.rs"]
+mod vault;
+#[path = "kms/vault_kes.rs"]
+mod vault_kes;
+#[path = "kms/vault_login.rs"]
+mod vault_login;
+#[path = "kms/vault_server.rs"]
+mod vault_server;

@@ -8,6 +8,7 @@ use super::Kms;
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
 use super::local::LocalConfig;
+use super::vault::{KvConfig, TransitConfig};
 
 /// The KMSs by name, as typed. The name stands in every envelope.
 #[derive(Debug, Deserialize)]
@@ -24,6 +25,10 @@ pub enum KmsConfig {
     Kes(KesConfig),
     /// The directory of a KES's own key store.
     KesFiles(KesFilesConfig),
+    /// HashiCorp Vault or OpenBao: the transit engine.
+    VaultTransit(TransitConfig),
+    /// HashiCorp Vault or OpenBao: a KV engine.
+    VaultKv(KvConfig),
 }
 
 impl Config {
@@ -47,6 +52,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::Local(config) => config.build(),
         KmsConfig::Kes(config) => config.build(),
         KmsConfig::KesFiles(config) => config.build(),
+        KmsConfig::VaultTransit(config) => config.build(),
+        KmsConfig::VaultKv(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

@@ -16,6 +16,7 @@ pub mod name;
 mod rest;
 pub mod secrets;
 mod shelf;
+pub mod vault;
 
 use std::fmt;
 
