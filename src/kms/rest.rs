@@ -144,13 +144,10 @@ impl Rest {
     ///
     /// Errors: [`Error::Unavailable`] without an answer, or with 408, 429 or 5xx but 501: those may differ next time.
     pub(super) async fn send(&self, ask: Ask) -> Result<Reply, Error> {
-        let at = self.next.load(Ordering::Relaxed);
-        let endpoint = &self.endpoints[at % self.endpoints.len()];
+        let mut turn = Turn { next: &self.next, at: self.next.load(Ordering::Relaxed), served: false };
+        let endpoint = &self.endpoints[turn.at % self.endpoints.len()];
         let answer = self.ask(endpoint, ask).await;
-        if matches!(answer, Err(Error::Unavailable(_))) {
-            // One that fails moves all who asked it on, once.
-            self.next.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
+        turn.served = !matches!(answer, Err(Error::Unavailable(_)));
         answer
     }
 
@@ -189,6 +186,23 @@ impl Rest {
             Err(Error::Unavailable(format!("{endpoint}: {}", reply.summary())))
         } else {
             Ok(reply)
+        }
+    }
+}
+
+/// A call at an endpoint. One that does not serve it moves all who ask it on, once: also one that the caller has
+/// given up waiting for.
+struct Turn<'a> {
+    next: &'a AtomicUsize,
+    at: usize,
+    served: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.served {
+            let on = self.at.wrapping_add(1);
+            self.next.compare_exchange(self.at, on, Ordering::Relaxed, Ordering::Relaxed).ok();
         }
     }
 }

@@ -147,6 +147,33 @@ async fn kes_is_asked_at_the_next_endpoint_when_one_is_away() {
     }
 }
 
+/// What the manual calls the lock: KES has none, so its policy must.
+#[tokio::test]
+async fn kes_locks_by_its_policy() {
+    let estate = estate!();
+    let kes = estate.start().unwrap();
+    let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
+    kms.create(&ek("a")).await.unwrap();
+    let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
+    let unwrap = || async { kms.unwrap(&ek("a"), None, &made.wrapped, &context("one")).await };
+    for allowed in [false, true] {
+        estate.allow(allowed);
+        kes.reload();
+        // KES reads its file in its own time.
+        while unwrap().await.is_ok() != allowed {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    assert!(made.dek.is_same(&unwrap().await.unwrap()));
+    estate.allow(false);
+    kes.reload();
+    while unwrap().await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    denied(unwrap().await);
+    denied(kms.generate(&ek("a"), &context("one")).await);
+}
+
 #[tokio::test]
 async fn kes_must_show_a_certificate_that_the_ca_file_vouches_for() {
     let estate = estate!();
