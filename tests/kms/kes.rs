@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use s3veil::kms::{Context, EkName, Error, Kms, State};
 
@@ -160,18 +161,21 @@ async fn kes_locks_by_its_policy() {
         estate.allow(allowed);
         kes.reload();
         // KES reads its file in its own time.
-        while unwrap().await.is_ok() != allowed {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let seen = async {
+            while unwrap().await.is_ok() != allowed {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.expect("KES reads its policy again");
+        let generated = kms.generate(&ek("a"), &context("one")).await;
+        match allowed {
+            false => {
+                denied(unwrap().await);
+                denied(generated);
+            }
+            true => assert!(generated.is_ok() && made.dek.is_same(&unwrap().await.unwrap())),
         }
     }
-    assert!(made.dek.is_same(&unwrap().await.unwrap()));
-    estate.allow(false);
-    kes.reload();
-    while unwrap().await.is_ok() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    denied(unwrap().await);
-    denied(kms.generate(&ek("a"), &context("one")).await);
 }
 
 #[tokio::test]
@@ -285,7 +289,9 @@ async fn kes_lists_all_keys_however_many() {
     kes.create(&ek("last")).await.unwrap();
     let keys = estate.path("keys");
     let add = |name: &str| fs::copy(keys.join("last"), keys.join(name)).unwrap();
-    ["_under", "_-_", "__", "k", "K", "0", "z_", "k--0"].map(add);
+    for name in ["_under", "_-_", "__", "k", "K", "0", "z_", "k--0"] {
+        add(name);
+    }
     // No key to either.
     fs::write(keys.join(".hidden"), b"").unwrap();
     // Cut before what begins with '_', and cut again below.
@@ -327,11 +333,7 @@ async fn kes_files_refuse_what_others_can_read_and_what_is_no_key() {
         assert!(why.contains("path: ") && why.contains("keystore.fs.path"), "{why}");
     }
     fs::remove_dir_all(&keys).unwrap();
-    assert_eq!(
-        kms.generate(&ek("a"), &context("one")).await.map(|_| ()),
-        Err(Error::NoSuchKey(ek("a"))),
-        "as if KES's directory was lost"
-    );
+    away(kms.generate(&ek("a"), &context("one")).await);
     away(kms.list().await);
 }
 
@@ -364,7 +366,7 @@ fn kes_settings_that_are_wrong_name_key_value_and_remedy() {
     }
 }
 
-/// Keys as KES stored them before 0.20, of both ciphers, read by the KES of today and by s3veil.
+/// Keys as older versions stored them, of both ciphers, used by KES 0.24 and by s3veil.
 #[tokio::test]
 async fn kes_and_kes_files_use_the_keys_of_older_versions() {
     let estate = estate!();

@@ -86,7 +86,7 @@ async fn kes_of_minios_environment_seals_every_bucket() {
     assert!(!done && text.contains("kms.kes: api_key: ") && !text.contains(ADMIN), "{text}");
 
     let body = pattern(200_000);
-    for (index, variables) in [by_api_key, by_certificate, by_password].iter().enumerate() {
+    for (index, variables) in [&by_api_key, &by_certificate, &by_password].into_iter().enumerate() {
         let program = Program::start_with(&configuration, Program::free_address(), variables);
         let own = format!("/bucket-{index}/object");
         let reply = put(program.address, &own, &body).await;
@@ -98,4 +98,12 @@ async fn kes_of_minios_environment_seals_every_bucket() {
             assert!(!stored.windows(64).any(|piece| piece == &body[1000..1064]), "sealed");
         }
     }
+
+    // The same keys without KES, under the same name: the variables give way to another kind.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let policy = r#"policy = [{ bucket = "*", ek = "minio-key" }]"#;
+    fs::write(&configuration, format!("{policy}\n{text}\n[kms.kes]\n{}", estate.files())).unwrap();
+    drop(kes);
+    let program = Program::start_with(&configuration, Program::free_address(), &by_certificate);
+    assert_eq!(get(program.address, "/bucket-0/object").await.bytes(), body);
 }
