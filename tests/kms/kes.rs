@@ -231,7 +231,7 @@ async fn kes_credentials_change_with_their_files() {
 
 /// A DEK that one KMS wraps, the other unwraps; and neither does for another context or EK.
 async fn both_ways(a: &dyn Kms, b: &dyn Kms, name: &EkName, other: &EkName) {
-    let context = Context::default().with("bucket", "my/<object> & \u{2028}é").with("a", "\"\n");
+    let context = Context::default().with("my", "my/<object> & \u{2028}é").with("a", "\"\n");
     for (from, to) in [(a, b), (b, a)] {
         let made = from.generate(name, &context).await.unwrap();
         assert_eq!(made.wrapped.as_bytes().len(), 76);
@@ -278,6 +278,25 @@ async fn kes_and_kes_files_use_the_same_keys() {
     files.create(&by_kes).await.unwrap();
     let lost = kes.unwrap(&by_kes, None, &made.wrapped, &context("one")).await.map(|_| ());
     assert!(matches!(lost, Err(Error::Malformed(_))), "{lost:?}");
+}
+
+/// Of all who create a key at the same time, in KES and in its directory, one does.
+#[tokio::test]
+async fn kes_and_kes_files_create_a_key_once() {
+    let estate = estate!();
+    let running = estate.start().unwrap();
+    let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
+    let files = build(&estate.files()).unwrap();
+    files.create(&ek("other")).await.unwrap();
+    for round in 0..20 {
+        let name = ek(&format!("a{round}"));
+        let all = [&kes, &files, &kes, &files].map(|kms| kms.create(&name));
+        let done = futures_util::future::join_all(all).await;
+        let (made, refused): (Vec<_>, Vec<_>) = done.into_iter().partition(Result::is_ok);
+        assert_eq!(made.len(), 1);
+        assert!(refused.iter().all(|answer| *answer == Err(Error::Exists(name.clone()))), "{refused:?}");
+        both_ways(kes.as_ref(), files.as_ref(), &name, &ek("other")).await;
+    }
 }
 
 /// KES tells 1,024 names at once.
