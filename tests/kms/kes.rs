@@ -98,6 +98,18 @@ async fn kes_denies_what_its_policy_does_not_allow() {
     }
 }
 
+#[tokio::test]
+async fn kes_denies_a_certificate_in_the_handshake() {
+    let estate = estate!();
+    estate.ask_for_a_ca();
+    let kes = estate.start().unwrap();
+    let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
+    // Refused at the first time and at the next, on whichever connection.
+    for _ in 0..3 {
+        denied(kms.create(&ek("a")).await);
+    }
+}
+
 fn denied<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
 }

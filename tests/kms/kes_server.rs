@@ -52,6 +52,9 @@ impl Estate {
         let estate = Self { program: tool("kes")?, directory };
         estate.make_pair("server");
         estate.make_pair("client");
+        // Made by OpenSSL; the key is under the password "secret", in the form of `openssl ec -aes256`.
+        fs::write(estate.path("password.crt"), include_str!("kes_password.crt")).unwrap();
+        fs::write(estate.path("password.key"), include_str!("kes_password.key")).unwrap();
         let text = format!(
             r#"
 version: v1
@@ -75,11 +78,7 @@ keystore:
             certificate = estate.path("server.crt").display(),
             keys = estate.path("keys").display(),
             client = estate.identity("client.crt"),
-            password = {
-                fs::write(estate.path("password.crt"), include_str!("kes_password.crt")).unwrap();
-                fs::write(estate.path("password.key"), include_str!("kes_password.key")).unwrap();
-                estate.identity("password.crt")
-            },
+            password = estate.identity("password.crt"),
         );
         fs::write(estate.path("kes.yml"), text).unwrap();
         Ok(estate)
@@ -115,6 +114,12 @@ keystore:
         let output = Command::new(&self.program).args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// From the next start on a client's certificate must be of a CA's.
+    pub fn ask_for_a_ca(&self) {
+        let text = fs::read_to_string(self.path("kes.yml")).unwrap();
+        fs::write(self.path("kes.yml"), text.replacen("tls:\n", "tls:\n  auth: \"on\"\n", 1)).unwrap();
     }
 
     /// Whether the policy has the admin's API key.
