@@ -254,6 +254,11 @@ mod tests {
             ("[store]", "[store]\naddressing = 'sideways'", &["store.addressing: 'sideways'", "path"]),
             ("secret_key = \"very-secret\" }", "secret_key = 12345 }", &["secret_key", "not shown"]),
             ("[auth]", "listen2 = 1\n[auth]", &["listen2"]),
+            (
+                "[auth]",
+                "[kms.kes]\nkind = 'kes'\nendpoint = 'https://a'\napi_key = 12345\n[auth]",
+                &["kms.kes", "a secret is a string"],
+            ),
             ("[store]", "listen = 'localhost:1'\n[store]", &["localhost:1", "IP address"]),
             ("[store]", "listen = 8333\n[store]", &["8333", "in quotes"]),
             ("ek = \"main\"", "ek = 'main'\nplaintext = true", &["plaintext: bool true", "one of its words"]),

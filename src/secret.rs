@@ -117,15 +117,19 @@ impl SecretSource {
 }
 
 impl SecretSource {
+    /// The file whose change changes the secret, if it comes from one.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::File(FileSource { file }) => vec![file.clone()],
+            Self::Inline(_) | Self::Env(_) => Vec::new(),
+        }
+    }
+
     /// The secret, read again whenever its file has changed.
     ///
     /// Errors: those of [`SecretSource::load`], in words.
     pub fn watch(self) -> Result<Watched<Secret>, String> {
-        let files = match &self {
-            Self::File(FileSource { file }) => vec![file.clone()],
-            Self::Inline(_) | Self::Env(_) => Vec::new(),
-        };
-        Watched::new(files, move || self.load().map_err(|why| why.to_string()))
+        Watched::new(self.files(), move || self.load().map_err(|why| why.to_string()))
     }
 }
 

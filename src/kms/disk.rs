@@ -51,10 +51,10 @@ pub(super) fn read(name: &EkName, path: &Path) -> Result<Zeroizing<Vec<u8>>, Err
     Ok(text)
 }
 
-/// What it means that the system refuses an EK's file.
+/// What it means that the system refuses an EK's file. Without the directory, a disk is missing and not the EK.
 pub(super) fn key_error(name: &EkName, path: &Path, why: &io::Error) -> Error {
     match why.kind() {
-        io::ErrorKind::NotFound => Error::NoSuchKey(name.clone()),
+        io::ErrorKind::NotFound if path.parent().is_some_and(Path::exists) => Error::NoSuchKey(name.clone()),
         io::ErrorKind::AlreadyExists => Error::Exists(name.clone()),
         _ => unusable(path, why),
     }

@@ -143,20 +143,19 @@ impl Rest {
     /// Asks once.
     ///
     /// Errors: [`Error::Unavailable`] without an answer, or with 408, 429 or 5xx but 501: those may differ next time.
+    /// [`Error::Denied`] when the server does not take the client certificate.
     pub(super) async fn send(&self, ask: Ask) -> Result<Reply, Error> {
-        let at = self.next.load(Ordering::Relaxed);
-        let endpoint = &self.endpoints[at % self.endpoints.len()];
+        let mut turn = Turn { next: &self.next, at: self.next.load(Ordering::Relaxed), served: false };
+        let endpoint = &self.endpoints[turn.at % self.endpoints.len()];
         let answer = self.ask(endpoint, ask).await;
-        if matches!(answer, Err(Error::Unavailable(_))) {
-            // One that fails moves all who asked it on, once.
-            self.next.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
+        turn.served = !matches!(answer, Err(Error::Unavailable(_)));
         answer
     }
 
     async fn ask(&self, endpoint: &str, ask: Ask) -> Result<Reply, Error> {
-        let away = |why: &dyn std::error::Error| {
-            Error::Unavailable(format!("{endpoint}: {}", crate::s3::error::chain(why)))
+        let away = |why: &(dyn std::error::Error + 'static)| {
+            let text = format!("{endpoint}: {}", crate::s3::error::chain(why));
+            if refuses_certificate(why) { Error::Denied(text) } else { Error::Unavailable(text) }
         };
         let uri: Uri = format!("{endpoint}{}", ask.path)
             .parse()
@@ -191,6 +190,53 @@ impl Rest {
             Ok(reply)
         }
     }
+}
+
+/// A call at an endpoint. One that does not serve it moves all who ask it on, once: also one that the caller has
+/// given up waiting for.
+struct Turn<'a> {
+    next: &'a AtomicUsize,
+    at: usize,
+    served: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.served {
+            let on = self.at.wrapping_add(1);
+            self.next.compare_exchange(self.at, on, Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
+    }
+}
+
+/// Whether the server has ended the handshake because of the certificate that it was shown, or was not. Source: RFC 8446,
+/// section 6.2.
+fn refuses_certificate(why: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::AlertDescription as Alert;
+
+    let mut next = Some(why);
+    while let Some(error) = next {
+        if let Some(rustls::Error::AlertReceived(alert)) = error.downcast_ref() {
+            return matches!(
+                alert,
+                Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::CertificateRequired
+            );
+        }
+        // What an io::Error was made of is not its source, but stands in its place.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Bytes that are wiped once they have been sent.

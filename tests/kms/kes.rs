@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use s3veil::kms::{Context, EkName, Error, Kms, State};
 
@@ -97,6 +98,18 @@ async fn kes_denies_what_its_policy_does_not_allow() {
     }
 }
 
+#[tokio::test]
+async fn kes_denies_a_certificate_in_the_handshake() {
+    let estate = estate!();
+    estate.ask_for_a_ca();
+    let kes = estate.start().unwrap();
+    let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
+    // Refused at the first time and at the next, on whichever connection.
+    for _ in 0..3 {
+        denied(kms.create(&ek("a")).await);
+    }
+}
+
 fn denied<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
 }
@@ -144,6 +157,36 @@ async fn kes_is_asked_at_the_next_endpoint_when_one_is_away() {
     away(generate().await);
     for _ in 0..3 {
         generate().await.unwrap();
+    }
+}
+
+/// What the manual calls the lock: KES has none, so its policy must.
+#[tokio::test]
+async fn kes_locks_by_its_policy() {
+    let estate = estate!();
+    let kes = estate.start().unwrap();
+    let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
+    kms.create(&ek("a")).await.unwrap();
+    let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
+    let unwrap = || async { kms.unwrap(&ek("a"), None, &made.wrapped, &context("one")).await };
+    for allowed in [false, true] {
+        estate.allow(allowed);
+        kes.reload();
+        // KES reads its file in its own time.
+        let seen = async {
+            while unwrap().await.is_ok() != allowed {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.expect("KES reads its policy again");
+        let generated = kms.generate(&ek("a"), &context("one")).await;
+        match allowed {
+            false => {
+                denied(unwrap().await);
+                denied(generated);
+            }
+            true => assert!(generated.is_ok() && made.dek.is_same(&unwrap().await.unwrap())),
+        }
     }
 }
 
@@ -200,7 +243,7 @@ async fn kes_credentials_change_with_their_files() {
 
 /// A DEK that one KMS wraps, the other unwraps; and neither does for another context or EK.
 async fn both_ways(a: &dyn Kms, b: &dyn Kms, name: &EkName, other: &EkName) {
-    let context = Context::default().with("bucket", "my/<object> & \u{2028}é").with("a", "\"\n");
+    let context = Context::default().with("my", "my/<object> & \u{2028}é").with("a", "\"\n");
     for (from, to) in [(a, b), (b, a)] {
         let made = from.generate(name, &context).await.unwrap();
         assert_eq!(made.wrapped.as_bytes().len(), 76);
@@ -249,6 +292,25 @@ async fn kes_and_kes_files_use_the_same_keys() {
     assert!(matches!(lost, Err(Error::Malformed(_))), "{lost:?}");
 }
 
+/// Of all who create a key at the same time, in KES and in its directory, one does.
+#[tokio::test]
+async fn kes_and_kes_files_create_a_key_once() {
+    let estate = estate!();
+    let running = estate.start().unwrap();
+    let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
+    let files = build(&estate.files()).unwrap();
+    files.create(&ek("other")).await.unwrap();
+    for round in 0..20 {
+        let name = ek(&format!("a{round}"));
+        let all = [&kes, &files, &kes, &files].map(|kms| kms.create(&name));
+        let done = futures_util::future::join_all(all).await;
+        let (made, refused): (Vec<_>, Vec<_>) = done.into_iter().partition(Result::is_ok);
+        assert_eq!(made.len(), 1);
+        assert!(refused.iter().all(|answer| *answer == Err(Error::Exists(name.clone()))), "{refused:?}");
+        both_ways(kes.as_ref(), files.as_ref(), &name, &ek("other")).await;
+    }
+}
+
 /// KES tells 1,024 names at once.
 #[tokio::test]
 async fn kes_lists_all_keys_however_many() {
@@ -258,7 +320,9 @@ async fn kes_lists_all_keys_however_many() {
     kes.create(&ek("last")).await.unwrap();
     let keys = estate.path("keys");
     let add = |name: &str| fs::copy(keys.join("last"), keys.join(name)).unwrap();
-    ["_under", "_-_", "__", "k", "K", "0", "z_", "k--0"].map(add);
+    for name in ["_under", "_-_", "__", "k", "K", "0", "z_", "k--0"] {
+        add(name);
+    }
     // No key to either.
     fs::write(keys.join(".hidden"), b"").unwrap();
     // Cut before what begins with '_', and cut again below.
@@ -300,11 +364,7 @@ async fn kes_files_refuse_what_others_can_read_and_what_is_no_key() {
         assert!(why.contains("path: ") && why.contains("keystore.fs.path"), "{why}");
     }
     fs::remove_dir_all(&keys).unwrap();
-    assert_eq!(
-        kms.generate(&ek("a"), &context("one")).await.map(|_| ()),
-        Err(Error::NoSuchKey(ek("a"))),
-        "as if KES's directory was lost"
-    );
+    away(kms.generate(&ek("a"), &context("one")).await);
     away(kms.list().await);
 }
 
@@ -337,7 +397,7 @@ fn kes_settings_that_are_wrong_name_key_value_and_remedy() {
     }
 }
 
-/// Keys as KES stored them before 0.20, of both ciphers, read by the KES of today and by s3veil.
+/// Keys as older versions stored them, of both ciphers, used by KES 0.24 and by s3veil.
 #[tokio::test]
 async fn kes_and_kes_files_use_the_keys_of_older_versions() {
     let estate = estate!();

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,8 +12,14 @@ use s3veil::kms::{Error, Kms, WrappedDek};
 use crate::common::{build, context, ek};
 use crate::kes_server::{ADMIN, api_key};
 
-/// A KMS whose KES gives this answer to everything. Its thread ends with the test program.
+/// A KMS whose KES gives this answer to everything.
 fn answering(status: &'static str, body: String) -> Box<dyn Kms> {
+    let port = serve(status, body);
+    build(&format!("kind = \"kes\"\nendpoint = \"http://127.0.0.1:{port}\"\n{}", api_key(ADMIN))).unwrap()
+}
+
+/// The fake, and where it listens. Its thread ends with the test program.
+fn serve(status: &'static str, body: String) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -21,7 +28,7 @@ fn answering(status: &'static str, body: String) -> Box<dyn Kms> {
             answer(stream.unwrap(), status, &body).ok();
         }
     });
-    build(&format!("kind = \"kes\"\nendpoint = \"http://127.0.0.1:{port}\"\n{}", api_key(ADMIN))).unwrap()
+    port
 }
 
 fn answer(mut stream: TcpStream, status: &str, body: &str) -> std::io::Result<()> {
@@ -91,6 +98,23 @@ async fn a_kes_that_lies_is_not_believed() {
     assert!(matches!(another.describe(&ek("a")).await, Err(Error::Malformed(_))));
     let endless = answering("200 OK", r#"{"names":["a"],"continue_at":"b"}"#.into());
     assert!(matches!(endless.list().await, Err(Error::Malformed(_))));
+}
+
+/// Whoever waits gives up some time; then it is another endpoint's turn.
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_left() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let body = format!(r#"{{"plaintext":"{}"}}"#, base64(32));
+    let port = serve("200 OK", body);
+    let settings = format!(
+        "kind = \"kes\"\nendpoint = [\"http://{}\", \"http://127.0.0.1:{port}\"]\n{}",
+        silent.local_addr().unwrap(),
+        api_key(ADMIN)
+    );
+    let kms = build(&settings).unwrap();
+    let hangs = tokio::time::timeout(Duration::from_millis(200), unwrap(kms.as_ref())).await;
+    assert!(hangs.is_err(), "{hangs:?}");
+    assert_eq!(unwrap(kms.as_ref()).await, Ok(()));
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use crate::servers::{Plan, Ready, Server, start, tool};
 pub const ADMIN: &str = "kes:v1:AGaV6VXHasF0FnaB60WdCOeTZ8eTIDikL4zlN16c8NAs";
 const ADMIN_IDENTITY: &str = "ea9826089311fe44d7590408ede9150f7c637b6cab0a91ee6fe1aa5d9fb366f6";
 
+/// Nobody's.
+const OTHER_IDENTITY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
+
 /// May use keys that begin with `app`, as the manual says that s3veil should.
 pub const USER: &str = "kes:v1:AMxvd2uV1l5dDSRwuKZxSjuM5BDemlr+685+JAHA1TuJ";
 const USER_IDENTITY: &str = "ab785e3b95d80d72cc9c27cb9fde886a0bf9068a69d40e3bd08a54e68c3f2bf7";
@@ -28,12 +31,18 @@ pub struct Estate {
 /// A running KES. Dropping it ends it.
 pub struct Kes {
     pub port: u16,
-    pub server: Server,
+    server: Server,
 }
 
 impl Kes {
     pub fn endpoint(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Has it read its configuration again.
+    pub fn reload(&self) {
+        let done = Command::new("kill").args(["-HUP", &self.server.pid().to_string()]).status().unwrap();
+        assert!(done.success());
     }
 }
 
@@ -43,6 +52,9 @@ impl Estate {
         let estate = Self { program: tool("kes")?, directory };
         estate.make_pair("server");
         estate.make_pair("client");
+        // Made by OpenSSL; the key is under the password "secret", in the form of `openssl ec -aes256`.
+        fs::write(estate.path("password.crt"), include_str!("kes_password.crt")).unwrap();
+        fs::write(estate.path("password.key"), include_str!("kes_password.key")).unwrap();
         let text = format!(
             r#"
 version: v1
@@ -66,11 +78,7 @@ keystore:
             certificate = estate.path("server.crt").display(),
             keys = estate.path("keys").display(),
             client = estate.identity("client.crt"),
-            password = {
-                fs::write(estate.path("password.crt"), include_str!("kes_password.crt")).unwrap();
-                fs::write(estate.path("password.key"), include_str!("kes_password.key")).unwrap();
-                estate.identity("password.crt")
-            },
+            password = estate.identity("password.crt"),
         );
         fs::write(estate.path("kes.yml"), text).unwrap();
         Ok(estate)
@@ -106,6 +114,21 @@ keystore:
         let output = Command::new(&self.program).args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// From the next start on a client's certificate must be of a CA's.
+    pub fn ask_for_a_ca(&self) {
+        let text = fs::read_to_string(self.path("kes.yml")).unwrap();
+        fs::write(self.path("kes.yml"), text.replacen("tls:\n", "tls:\n  auth: \"on\"\n", 1)).unwrap();
+    }
+
+    /// Whether the policy has the admin's API key.
+    pub fn allow(&self, admin: bool) {
+        let text = fs::read_to_string(self.path("kes.yml")).unwrap();
+        let (from, to) =
+            if admin { (OTHER_IDENTITY, ADMIN_IDENTITY) } else { (ADMIN_IDENTITY, OTHER_IDENTITY) };
+        assert!(text.contains(from));
+        fs::write(self.path("kes.yml"), text.replace(from, to)).unwrap();
     }
 
     /// Starts it on a free port.

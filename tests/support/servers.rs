@@ -56,6 +56,11 @@ impl Store {
         )
     }
 
+    /// Where it keeps its data, and all else.
+    pub fn directory(&self) -> &Path {
+        self.server.dir.path()
+    }
+
     /// What the server has printed so far, for a test that failed and wants to say why.
     pub fn log(&self) -> String {
         self.server.log()
@@ -65,6 +70,11 @@ impl Store {
 /// MinIO: versioning, object lock, conditional writes. It refuses keys like `a//b` and `a/./b`, and more
 /// than 2 KiB of metadata, as S3 does.
 pub fn minio() -> Result<Store, String> {
+    minio_with(&[])
+}
+
+/// The same with more in its environment.
+pub fn minio_with(variables: &[(&str, String)]) -> Result<Store, String> {
     const USER: &str = "s3veil-test";
     const PASSWORD: &str = "s3veil-test-secret";
 
@@ -83,7 +93,8 @@ pub fn minio() -> Result<Store, String> {
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
             // It else refuses a data directory on the root disk.
-            .env("MINIO_CI_CD", "1");
+            .env("MINIO_CI_CD", "1")
+            .envs(variables.iter().map(|(name, value)| (name, value)));
         Ok(Plan { command, ready: vec![Ready::status(port, "/minio/health/ready", "200")], litter: vec![] })
     })?;
     Ok(Store {

@@ -19,12 +19,12 @@ use time::format_description::well_known::Rfc3339;
 use super::rest::{Ask, IdentitySource, Reply, Rest, RestConfig, decode};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
 use crate::seal::Dek;
-use crate::secret::{FileSource, SecretSource};
+use crate::secret::{Secret, SecretSource};
 
 /// The longest wrapped DEK that an envelope holds, in bytes. KES's own have 76.
 const WRAPPED_MAX: usize = 1024;
 
-/// The most questions for one list of all keys: enough for 50,000 of them and more.
+/// The most questions for one list of all keys. A page that is cut costs 64.
 const LIST_CALLS_MAX: usize = 20_000;
 
 /// A KES as typed in `proxy.toml`.
@@ -68,8 +68,7 @@ impl KesConfig {
     pub fn build(mut self) -> Result<Box<dyn Kms>, ConfigError> {
         if let Some(enclave) = &self.enclave {
             return Err(format!(
-                "enclave: '{enclave}': KES has had none since its version 0.23. Remove it, and name the KES server \
-                 that has the keys"
+                "enclave: '{enclave}': KES has none any more. Remove it, and name the KES server that has the keys"
             )
             .into());
         }
@@ -87,7 +86,7 @@ impl KesConfig {
         let pair = (self.certificate_file.take(), self.key_file.take());
         match (self.api_key.take(), pair, self.key_password.take()) {
             (Some(source), (None, None), None) => {
-                let files = secret_file(&source).into_iter().collect();
+                let files = source.files();
                 let load = move || {
                     let key = source.load().map_err(|why| format!("api_key: {why}"))?;
                     api_key::identity(&key)
@@ -96,7 +95,7 @@ impl KesConfig {
             }
             (None, (Some(certificate), Some(key)), password) => {
                 let mut files = vec![certificate.clone(), key.clone()];
-                files.extend(password.as_ref().and_then(secret_file));
+                files.extend(password.iter().flat_map(SecretSource::files));
                 let load = move || {
                     let password = password.as_ref().map(SecretSource::load).transpose();
                     let password = password.map_err(|why| format!("key_password: {why}"))?;
@@ -114,13 +113,6 @@ impl KesConfig {
             (None, (None, Some(_)), _) => Err("certificate_file: missing. Add it to key_file".into()),
             (None, (Some(_), None), _) => Err("key_file: missing. Add it to certificate_file".into()),
         }
-    }
-}
-
-fn secret_file(source: &SecretSource) -> Option<PathBuf> {
-    match source {
-        SecretSource::File(FileSource { file }) => Some(file.clone()),
-        SecretSource::Inline(_) | SecretSource::Env(_) => None,
     }
 }
 
@@ -258,7 +250,7 @@ fn from(prefix: &str, next: &str) -> Vec<String> {
 }
 
 /// The DEK in an answer, if it is one.
-fn dek(plaintext: &crate::secret::Secret) -> Result<Dek, Error> {
+fn dek(plaintext: &Secret) -> Result<Dek, Error> {
     let bytes = decode(plaintext)?;
     Dek::try_from(bytes.as_slice())
         .map_err(|_| Error::Malformed(format!("KES gives a DEK of {} bytes", bytes.len())))

@@ -77,8 +77,8 @@ struct Failure {
 /// What an answer that is not 200 means.
 ///
 /// The text decides, for KES gives one status to several errors, and 404 also comes from anything else that
-/// listens there: an EK must not count as erased because of a wrong port. Source: minio/kms-go, `kes/error.go`; the texts
-/// before KES's version 0.20 from minio/kes, `error.go` of that time.
+/// listens there: an EK must not count as erased because of a wrong port. Source: minio/kms-go, `kes/error.go`; other texts are
+/// those of older versions.
 pub(super) fn error(reply: &Reply, ek: Option<&EkName>) -> Error {
     let message = reply.json::<Failure>().map(|failure| failure.message).unwrap_or_default();
     meaning(reply.status, message.trim(), ek).unwrap_or_else(|| Error::Unavailable(reply.summary()))
