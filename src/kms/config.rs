@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::local::LocalConfig;
 
 /// The KMSs by name, as typed. The name stands in every envelope.
@@ -18,6 +19,10 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// Google Cloud KMS.
+    GoogleKms(GoogleKmsConfig),
+    /// Google Secret Manager, which keeps EKs as MinIO KES does.
+    GoogleSecretManager(GoogleSecretManagerConfig),
 }
 
 impl Config {
@@ -39,6 +44,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::GoogleKms(config) => config.build(),
+        KmsConfig::GoogleSecretManager(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

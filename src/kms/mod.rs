@@ -7,6 +7,7 @@
 pub mod config;
 pub mod context;
 pub mod error;
+pub mod google;
 pub mod keys;
 pub mod local;
 pub mod name;
