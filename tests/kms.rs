@@ -10,3 +10,12 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/google.rs"]
+mod google;
+#[path = "kms/google_login.rs"]
+mod google_login;
+#[path = "kms/google_secrets.rs"]
+mod google_secrets;
+#[path = "kms/google_server.rs"]
+mod google_server;

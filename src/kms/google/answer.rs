@@ -131,7 +131,9 @@ pub(super) fn crc32c(bytes: &[u8]) -> i64 {
 pub(super) fn check(what: &str, bytes: &[u8], sum: Option<i64>) -> Result<(), Error> {
     match sum {
         Some(sum) if sum == crc32c(bytes) => Ok(()),
-        Some(_) => Err(Error::Unavailable(format!("{what} was changed on its way from Google: wrong CRC-32C"))),
+        Some(_) => {
+            Err(Error::Unavailable(format!("{what} was changed on its way from Google: wrong CRC-32C")))
+        }
         None => Err(Error::Malformed(format!("{what} came without a CRC-32C"))),
     }
 }
@@ -167,7 +169,10 @@ mod tests {
                  DISABLED.",
                 Problem::Disabled,
             ),
-            ("projects/p/k/DISABLED/1 is not enabled, current state is: DESTROY_SCHEDULED.", Problem::Missing),
+            (
+                "projects/p/k/DISABLED/1 is not enabled, current state is: DESTROY_SCHEDULED.",
+                Problem::Missing,
+            ),
             ("projects/p/k/DESTROYED/1 is not enabled, current state is: DISABLED.", Problem::Disabled),
             ("x is not enabled, current state is: DESTROYED.", Problem::Missing),
             ("x is not enabled, current state is: PENDING_GENERATION.", Problem::Away),
@@ -194,7 +199,11 @@ mod tests {
             (Code::ResourceExhausted, "", Problem::Away),
             (Code::Internal, "", Problem::Away),
             (Code::Unavailable, "", Problem::Away),
-            (Code::InvalidArgument, "Decryption failed: verify that 'name' refers to the correct CryptoKey.", Problem::Invalid),
+            (
+                Code::InvalidArgument,
+                "Decryption failed: verify that 'name' refers to the correct CryptoKey.",
+                Problem::Invalid,
+            ),
             (
                 Code::InvalidArgument,
                 "The checksum in field plaintext_crc32c did not match the data in field plaintext.",
@@ -206,7 +215,8 @@ mod tests {
         for (status, expected) in
             [(401, Problem::Refused), (404, Problem::Refused), (429, Problem::Away), (502, Problem::Away)]
         {
-            let plain = GoogleError::http(status, http::HeaderMap::new(), bytes::Bytes::from_static(b"<html>"));
+            let plain =
+                GoogleError::http(status, http::HeaderMap::new(), bytes::Bytes::from_static(b"<html>"));
             assert_eq!(problem(&plain), expected, "{status}");
         }
         for (may_pass, expected) in [(true, Problem::Away), (false, Problem::Refused)] {

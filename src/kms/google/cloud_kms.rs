@@ -166,7 +166,9 @@ fn wrapped(answer: EncryptResponse, name: &str) -> Result<WrappedDek, Error> {
         return Err(Error::Malformed(format!("asked for '{name}', Google wrapped with '{}'", answer.name)));
     }
     if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c {
-        return Err(Error::Unavailable("Google did not check what it was sent: the CRC-32C did not arrive".into()));
+        return Err(Error::Unavailable(
+            "Google did not check what it was sent: the CRC-32C did not arrive".into(),
+        ));
     }
     check("a wrapped DEK", &answer.ciphertext, answer.ciphertext_crc32c)?;
     match answer.ciphertext.len() {

@@ -83,7 +83,9 @@ impl Access {
     pub(super) fn build<C>(self, connect: Connect<C>) -> Result<Login<C>, String> {
         let endpoint = self.endpoint.as_deref().map(endpoint).transpose()?;
         let source = match (self.anonymous, self.credentials) {
-            (true, Some(_)) => return Err("anonymous: true goes without `credentials`. Remove one of them".into()),
+            (true, Some(_)) => {
+                return Err("anonymous: true goes without `credentials`. Remove one of them".into());
+            }
             (true, None) => {
                 let uri = endpoint.as_deref().and_then(|text| text.parse::<http::Uri>().ok());
                 if !uri.as_ref().and_then(http::Uri::host).is_some_and(is_loopback) {

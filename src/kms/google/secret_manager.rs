@@ -113,7 +113,8 @@ impl SecretManager {
             Err(why) => return Err(refusal(&why, name)),
         }
         let parent = self.secret(name);
-        let payload = SecretPayload::new().set_data_crc32c(crc32c(&secret)).set_data(Bytes::from_owner(secret));
+        let payload =
+            SecretPayload::new().set_data_crc32c(crc32c(&secret)).set_data(Bytes::from_owner(secret));
         let added = self.login.call(|client| {
             client.add_secret_version().set_parent(&parent).set_payload(payload.clone()).send()
         });
