@@ -211,7 +211,10 @@ impl Ask {
 
     /// One item a page: the shortest pages there are.
     fn page<T>(&self, field: &str, items: impl Iterator<Item = T>, show: impl Fn(T) -> Value) -> Value {
-        let at: usize = self.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
+        let at: usize = match self.query.get("pageToken").map_or("", String::as_str) {
+            "" => 0,
+            token => token.parse().unwrap(),
+        };
         let mut rest = items.skip(at);
         let shown: Vec<Value> = rest.next().map(show).into_iter().collect();
         let next = rest.next().map_or(String::new(), |_| (at + 1).to_string());
