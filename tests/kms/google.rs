@@ -11,6 +11,12 @@ use crate::common::{build, context, ek};
 use crate::google_server::{Google, RING};
 use crate::kms_contract::{self, ALL, Limits};
 
+/// A field of an answer, what stands there instead, and what the error must be.
+type Lie = (&'static str, Value, fn(&Error) -> bool);
+
+/// HTTP's status, Google's status, its text, and what the error must be.
+type Refusal = (u16, &'static str, &'static str, fn(&Error) -> bool);
+
 fn settings(google: &Google, more: &str) -> String {
     format!(
         "kind = 'google-kms'\nkey_ring = '{RING}'\nendpoint = '{}'\nanonymous = true\n{more}",
@@ -109,7 +115,7 @@ async fn google_kms_locks_the_primary_version_first() {
 #[tokio::test]
 async fn google_kms_does_not_believe_a_wrapped_dek_that_was_changed() {
     let (google, kms) = with_key().await;
-    let answers: [(&str, Value, fn(&Error) -> bool); 9] = [
+    let answers: [Lie; 9] = [
         ("verifiedPlaintextCrc32c", json!(false), is_away),
         ("verifiedAdditionalAuthenticatedDataCrc32c", json!(false), is_away),
         ("verifiedPlaintextCrc32c", Value::Null, is_away),
@@ -146,7 +152,7 @@ async fn google_kms_does_not_believe_a_dek_that_was_changed() {
     let (google, kms) = with_key().await;
     let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
     let unwrap = async || kms.unwrap(&ek("a"), None, &made.wrapped, &context("one")).await.map(drop);
-    let answers: [(&str, Value, fn(&Error) -> bool); 3] = [
+    let answers: [Lie; 3] = [
         ("plaintextCrc32c", json!("1"), is_away),
         ("plaintextCrc32c", Value::Null, is_malformed),
         ("plaintext", json!(base64(&[7; 32])), is_away),
@@ -174,7 +180,7 @@ async fn google_kms_does_not_believe_a_dek_that_was_changed() {
 async fn google_kms_errors_say_whose_fault_it_is() {
     let (google, kms) = with_key().await;
     let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
-    let cases: [(u16, &str, &str, fn(&Error) -> bool); 9] = [
+    let cases: [Refusal; 9] = [
         (
             400,
             "FAILED_PRECONDITION",

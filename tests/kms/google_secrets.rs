@@ -9,6 +9,9 @@ use crate::common::{build, context, ek};
 use crate::google_server::Google;
 use crate::kms_contract::{self, ALL, Limits};
 
+/// What happens to an answer, and whether it may pass.
+type Lie = (fn(&mut Value), bool);
+
 fn open(google: &Google, more: &str) -> Box<dyn Kms> {
     let kind = "kind = 'google-secret-manager'\nproject = 'p'\nanonymous = true";
     build(&format!("{kind}\nendpoint = '{}'\n{more}", google.endpoint)).unwrap()
@@ -75,7 +78,7 @@ async fn google_secret_manager_answers_that_lie_are_not_believed() {
     let kms = open(&google, "");
     kms.create(&ek("a")).await.unwrap();
     kms.create(&ek("b")).await.unwrap();
-    let cases: [(fn(&mut Value), bool); 6] = [
+    let cases: [Lie; 6] = [
         (|answer| answer["payload"]["dataCrc32c"] = json!("1"), true),
         (|answer| answer["payload"]["data"] = json!("AAAA"), true),
         (|answer| answer["payload"]["dataCrc32c"] = Value::Null, false),

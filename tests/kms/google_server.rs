@@ -38,6 +38,7 @@ const STATES: [&str; 5] = ["UNSPECIFIED", "ENABLED", "DISABLED", "DESTROYED", "D
 
 type Reply = (u16, Value);
 type Refused = Reply;
+type Twist = Box<dyn Fn(&str, &mut Reply) + Send>;
 
 /// A running server.
 #[derive(Clone)]
@@ -64,7 +65,7 @@ pub struct World {
     /// How long a token lives, in seconds.
     pub token_life: u64,
     /// Changes an answer, by the path that was asked.
-    pub twist: Option<Box<dyn Fn(&str, &mut Reply) + Send>>,
+    pub twist: Option<Twist>,
 }
 
 #[derive(Default)]
