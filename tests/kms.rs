@@ -13,6 +13,8 @@ mod common;
 
 #[path = "kms/google.rs"]
 mod google;
+#[path = "kms/google_keys.rs"]
+mod google_keys;
 #[path = "kms/google_login.rs"]
 mod google_login;
 #[path = "kms/google_secrets.rs"]

@@ -96,6 +96,19 @@ async fn google_login_that_was_refused_is_tried_again() {
     assert_eq!(kms.list().await, Ok(vec![]), "without a restart");
 }
 
+/// Google's client waits for a token without an end; whoever gives up must not leave that to the next.
+#[tokio::test]
+async fn google_login_that_hangs_is_given_up_with_the_call() {
+    let google = Google::start().await;
+    google.with(|world| world.hang = true);
+    let kms = build(&settings(&google, &format!("credentials = '{}'", user(&google, "r1")))).unwrap();
+    for _ in 0..2 {
+        assert!(tokio::time::timeout(Duration::from_millis(100), kms.list()).await.is_err());
+    }
+    google.with(|world| world.hang = false);
+    assert_eq!(kms.list().await, Ok(vec![]));
+}
+
 #[tokio::test]
 async fn google_credentials_are_taken_anew_when_their_file_changes() {
     let google = Google::start().await;

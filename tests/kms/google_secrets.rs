@@ -25,8 +25,8 @@ async fn google_secret_manager_keeps_the_contract() {
     kms_contract::check(kms.as_ref(), Limits { can_rotate: false, ..ALL }).await;
 }
 
-/// minio/kes, `internal/keystore/gcp`: replicated automatically, read from version 1. The secret is the first of KES's own
-/// key files, from `internal/crypto/key_test.go`.
+/// minio/kes, `internal/keystore/gcp`: replicated automatically, read from version 1. The secret is in KES's older
+/// form, with a key of its tests'.
 #[tokio::test]
 async fn google_secret_manager_is_laid_out_as_kes_does() {
     let google = Google::start().await;

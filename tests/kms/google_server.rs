@@ -13,8 +13,6 @@ use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::{Aead, KeyInit, Payload};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -27,17 +25,19 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::google_keys::CryptoKey;
+
 pub const RING: &str = "projects/p/locations/l/keyRings/r";
 
-const ENABLED: usize = 1;
-const DISABLED: usize = 2;
-const DESTROYED: usize = 3;
-const SCHEDULED: usize = 4;
+pub const ENABLED: usize = 1;
+pub const DISABLED: usize = 2;
+pub const DESTROYED: usize = 3;
+pub const SCHEDULED: usize = 4;
 /// `CryptoKeyVersionState`. Secret Manager's first four are the same.
-const STATES: [&str; 5] = ["UNSPECIFIED", "ENABLED", "DISABLED", "DESTROYED", "DESTROY_SCHEDULED"];
+pub const STATES: [&str; 5] = ["UNSPECIFIED", "ENABLED", "DISABLED", "DESTROYED", "DESTROY_SCHEDULED"];
 
-type Reply = (u16, Value);
-type Refused = Reply;
+pub type Reply = (u16, Value);
+pub type Refused = Reply;
 type Twist = Box<dyn Fn(&str, &mut Reply) + Send>;
 
 /// A running server.
@@ -64,19 +64,10 @@ pub struct World {
     pub token_status: u16,
     /// How long a token lives, in seconds.
     pub token_life: u64,
+    /// The token server takes a question and never answers.
+    pub hang: bool,
     /// Changes an answer, by the path that was asked.
     pub twist: Option<Twist>,
-}
-
-#[derive(Default)]
-struct CryptoKey {
-    versions: Vec<Version>,
-    primary: usize,
-}
-
-struct Version {
-    key: [u8; 32],
-    state: usize,
 }
 
 /// A secret, and the state of its versions.
@@ -134,19 +125,19 @@ impl Google {
     }
 }
 
-fn error(code: u16, status: &str, message: &str) -> Reply {
+pub fn error(code: u16, status: &str, message: &str) -> Reply {
     (code, json!({ "error": { "code": code, "status": status, "message": message } }))
 }
 
-fn not_found(what: &str) -> Refused {
+pub fn not_found(what: &str) -> Refused {
     error(404, "NOT_FOUND", &format!("{what} not found."))
 }
 
-fn invalid(why: &str) -> Refused {
+pub fn invalid(why: &str) -> Refused {
     error(400, "INVALID_ARGUMENT", why)
 }
 
-fn precondition(why: &str) -> Refused {
+pub fn precondition(why: &str) -> Refused {
     error(400, "FAILED_PRECONDITION", why)
 }
 
@@ -168,6 +159,9 @@ async fn serve(
     let ask = Ask { method: parts.method, names: !query.contains_key("$alt"), query, body };
     let bearer = parts.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     let flavor = parts.headers.contains_key("metadata-flavor");
+    if path == "/token" && world.lock().unwrap().hang {
+        std::future::pending::<()>().await;
+    }
     let mut world = world.lock().unwrap();
     world.seen.push(format!("{} {path}", ask.method));
     let mut reply = match path.strip_prefix("/v1/") {
@@ -193,25 +187,25 @@ fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
-struct Ask {
-    method: Method,
-    query: BTreeMap<String, String>,
+pub struct Ask {
+    pub method: Method,
+    pub query: BTreeMap<String, String>,
     body: Bytes,
     /// Whether enums are asked for by name, which is the default, or by number.
-    names: bool,
+    pub names: bool,
 }
 
 impl Ask {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn state(&self, state: usize) -> Value {
+    pub fn state(&self, state: usize) -> Value {
         if self.names { json!(STATES[state]) } else { json!(state) }
     }
 
     /// One item a page: the shortest pages there are.
-    fn page<T>(&self, field: &str, items: impl Iterator<Item = T>, show: impl Fn(T) -> Value) -> Value {
+    pub fn page<T>(&self, field: &str, items: impl Iterator<Item = T>, show: impl Fn(T) -> Value) -> Value {
         let at: usize = match self.query.get("pageToken").map_or("", String::as_str) {
             "" => 0,
             token => token.parse().unwrap(),
@@ -252,7 +246,7 @@ impl World {
                         &format!("CryptoKey {RING}/cryptoKeys/{id} already exists."),
                     ));
                 }
-                let key = CryptoKey { versions: vec![Version::new()], primary: 1 };
+                let key = CryptoKey::new();
                 let shown = key.show(&id, ask);
                 self.keys.insert(id, key);
                 Ok(shown)
@@ -358,128 +352,6 @@ impl World {
     }
 }
 
-impl CryptoKey {
-    fn show(&self, id: &str, ask: &Ask) -> Value {
-        json!({
-            "name": format!("{RING}/cryptoKeys/{id}"),
-            "purpose": if ask.names { json!("ENCRYPT_DECRYPT") } else { json!(1) },
-            "createTime": "2026-11-25T12:00:00.5Z",
-            "primary": self.show_version(id, self.primary, ask),
-        })
-    }
-
-    fn show_version(&self, id: &str, number: usize, ask: &Ask) -> Value {
-        json!({ "name": version_name(id, number), "state": ask.state(self.versions[number - 1].state) })
-    }
-
-    fn answer(&mut self, id: &str, rest: &[&str], verb: &str, ask: &Ask) -> Result<Value, Refused> {
-        match (rest, verb, ask.method.as_str()) {
-            ([], "", "GET") => Ok(self.show(id, ask)),
-            ([], "encrypt", "POST") => self.encrypt(id, &ask.json()),
-            ([], "decrypt", "POST") => self.decrypt(id, &ask.json()),
-            ([], "updatePrimaryVersion", "POST") => {
-                let wanted = ask.json()["cryptoKeyVersionId"].as_str().and_then(|text| text.parse().ok());
-                let wanted = wanted.filter(|number| (1..=self.versions.len()).contains(number));
-                let number: usize = wanted.ok_or_else(|| not_found("version"))?;
-                self.usable(id, number)?;
-                self.primary = number;
-                Ok(self.show(id, ask))
-            }
-            (["cryptoKeyVersions"], "", "GET") => {
-                Ok(ask.page("cryptoKeyVersions", 1..=self.versions.len(), |number| {
-                    self.show_version(id, number, ask)
-                }))
-            }
-            (["cryptoKeyVersions"], "", "POST") => {
-                self.versions.push(Version::new());
-                Ok(self.show_version(id, self.versions.len(), ask))
-            }
-            (["cryptoKeyVersions", number], ..) => {
-                let number: usize = number.parse().map_err(|_| invalid("version"))?;
-                let version = self.versions.get_mut(number - 1).ok_or_else(|| not_found("version"))?;
-                let was = STATES[version.state];
-                version.state = match (verb, ask.method.as_str(), version.state) {
-                    ("", "GET", state) => state,
-                    ("destroy", "POST", ENABLED | DISABLED) => SCHEDULED,
-                    ("restore", "POST", SCHEDULED) => DISABLED,
-                    ("", "PATCH", ENABLED | DISABLED) => {
-                        if ask.query.get("updateMask").map(String::as_str) != Some("state") {
-                            return Err(invalid("update_mask"));
-                        }
-                        let wanted = &ask.json()["state"];
-                        (ENABLED..=DISABLED)
-                            .find(|state| *wanted == json!(state) || *wanted == json!(STATES[*state]))
-                            .ok_or_else(|| invalid("state"))?
-                    }
-                    _ => return Err(precondition(&format!("{} has state {was}.", version_name(id, number)))),
-                };
-                Ok(self.show_version(id, number, ask))
-            }
-            _ => Err(error(404, "NOT_FOUND", "no such method")),
-        }
-    }
-
-    fn usable(&self, id: &str, number: usize) -> Result<&Version, Refused> {
-        let version = &self.versions[number - 1];
-        match version.state {
-            ENABLED => Ok(version),
-            state => Err(precondition(&format!(
-                "{} is not enabled, current state is: {}.",
-                version_name(id, number),
-                STATES[state]
-            ))),
-        }
-    }
-
-    fn encrypt(&self, id: &str, ask: &Value) -> Result<Value, Refused> {
-        let (msg, aad) = (bytes(&ask["plaintext"])?, bytes(&ask["additionalAuthenticatedData"])?);
-        let plain = verified(ask, "plaintext", "plaintextCrc32c", &msg)?;
-        let bound =
-            verified(ask, "additional_authenticated_data", "additionalAuthenticatedDataCrc32c", &aad)?;
-        let version = self.usable(id, self.primary)?;
-        let nonce: [u8; 12] = random();
-        let payload = Payload { msg: &msg, aad: &aad };
-        let sealed = Aes256Gcm::new((&version.key).into()).encrypt(&nonce.into(), payload).unwrap();
-        let number = u32::try_from(self.primary).unwrap().to_be_bytes();
-        let ciphertext = [&number[..], &nonce, &sealed].concat();
-        Ok(json!({
-            "name": version_name(id, self.primary),
-            "ciphertext": BASE64_STANDARD.encode(&ciphertext),
-            "ciphertextCrc32c": crc32c(&ciphertext).to_string(),
-            "verifiedPlaintextCrc32c": plain,
-            "verifiedAdditionalAuthenticatedDataCrc32c": bound,
-            "protectionLevel": 1,
-        }))
-    }
-
-    fn decrypt(&self, id: &str, ask: &Value) -> Result<Value, Refused> {
-        let (sealed, aad) = (bytes(&ask["ciphertext"])?, bytes(&ask["additionalAuthenticatedData"])?);
-        verified(ask, "ciphertext", "ciphertextCrc32c", &sealed)?;
-        verified(ask, "additional_authenticated_data", "additionalAuthenticatedDataCrc32c", &aad)?;
-        let failed = || invalid("Decryption failed: verify that 'name' refers to the correct CryptoKey.");
-        let (number, rest) = sealed.split_first_chunk::<4>().ok_or_else(failed)?;
-        let (nonce, msg) = rest.split_first_chunk::<12>().ok_or_else(failed)?;
-        let number = u32::from_be_bytes(*number) as usize;
-        if !(1..=self.versions.len()).contains(&number) {
-            return Err(failed());
-        }
-        let version = self.usable(id, number)?;
-        let cipher = Aes256Gcm::new((&version.key).into());
-        let plain = cipher.decrypt(&(*nonce).into(), Payload { msg, aad: &aad }).map_err(|_| failed())?;
-        Ok(json!({
-            "plaintext": BASE64_STANDARD.encode(&plain),
-            "plaintextCrc32c": crc32c(&plain).to_string(),
-            "usedPrimary": number == self.primary,
-        }))
-    }
-}
-
-impl Version {
-    fn new() -> Self {
-        Self { key: random(), state: ENABLED }
-    }
-}
-
 impl Secret {
     fn show(&self, name: &str, number: usize, ask: &Ask) -> Value {
         let state = ask.state(self.versions[number - 1].1);
@@ -492,16 +364,12 @@ impl Secret {
     }
 }
 
-fn version_name(id: &str, number: usize) -> String {
-    format!("{RING}/cryptoKeys/{id}/cryptoKeyVersions/{number}")
-}
-
-fn bytes(value: &Value) -> Result<Vec<u8>, Refused> {
+pub fn bytes(value: &Value) -> Result<Vec<u8>, Refused> {
     BASE64_STANDARD.decode(value.as_str().unwrap_or_default()).map_err(|_| invalid("base64"))
 }
 
 /// Whether a checksum came and is right. It is an int64, which is a string in JSON.
-fn verified(ask: &Value, field: &str, sum: &str, data: &[u8]) -> Result<bool, Refused> {
+pub fn verified(ask: &Value, field: &str, sum: &str, data: &[u8]) -> Result<bool, Refused> {
     match ask[sum].as_str() {
         None => Ok(false),
         Some(text) if text == crc32c(data).to_string() => Ok(true),
@@ -516,10 +384,4 @@ pub fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg()))
     })
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).unwrap();
-    bytes
 }
