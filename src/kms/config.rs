@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Kms;
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
+use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
 
@@ -29,6 +30,10 @@ pub enum KmsConfig {
     VaultTransit(TransitConfig),
     /// HashiCorp Vault or OpenBao: a KV engine.
     VaultKv(KvConfig),
+    /// Google Cloud KMS.
+    GoogleKms(GoogleKmsConfig),
+    /// Google Secret Manager, which keeps EKs as MinIO KES does.
+    GoogleSecretManager(GoogleSecretManagerConfig),
 }
 
 impl Config {
@@ -54,6 +59,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::KesFiles(config) => config.build(),
         KmsConfig::VaultTransit(config) => config.build(),
         KmsConfig::VaultKv(config) => config.build(),
+        KmsConfig::GoogleKms(config) => config.build(),
+        KmsConfig::GoogleSecretManager(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

@@ -10,6 +10,7 @@ mod disk;
 pub mod error;
 mod guard;
 pub mod kes;
+pub mod google;
 pub mod keys;
 pub mod local;
 pub mod name;
