@@ -11,6 +11,16 @@ mod servers;
 #[path = "kms/common.rs"]
 mod common;
 
+#[path = "kms/google.rs"]
+mod google;
+#[path = "kms/google_keys.rs"]
+mod google_keys;
+#[path = "kms/google_login.rs"]
+mod google_login;
+#[path = "kms/google_secrets.rs"]
+mod google_secrets;
+#[path = "kms/google_server.rs"]
+mod google_server;
 #[path = "kms/kes.rs"]
 mod kes;
 #[path = "kms/kes_environment.rs"]
@@ -33,13 +43,3 @@ mod vault_kes;
 mod vault_login;
 #[path = "kms/vault_server.rs"]
 mod vault_server;
-#[path = "kms/google.rs"]
-mod google;
-#[path = "kms/google_keys.rs"]
-mod google_keys;
-#[path = "kms/google_login.rs"]
-mod google_login;
-#[path = "kms/google_secrets.rs"]
-mod google_secrets;
-#[path = "kms/google_server.rs"]
-mod google_server;

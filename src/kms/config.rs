@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
-use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
 
