@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::aws::{AwsKmsConfig, AwsSecretsConfig};
 use super::local::LocalConfig;
 
 /// The KMSs by name, as typed. The name stands in every envelope.
@@ -18,6 +19,10 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// AWS KMS.
+    AwsKms(AwsKmsConfig),
+    /// AWS Secrets Manager.
+    AwsSecretsManager(AwsSecretsConfig),
 }
 
 impl Config {
@@ -39,6 +44,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::AwsKms(config) => config.build(),
+        KmsConfig::AwsSecretsManager(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

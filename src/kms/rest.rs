@@ -118,7 +118,7 @@ impl RestConfig {
 }
 
 /// An endpoint without a slash at its end. Plain http is for a server on this machine: a DEK travels in the answer.
-fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let wrong = |why: &str| format!("endpoint: '{text}' {why}. Write https://HOST:PORT");
     let uri: Uri = text.parse().map_err(|_| wrong("is not an address"))?;
     let host = uri.host().ok_or_else(|| wrong("names no host"))?;
