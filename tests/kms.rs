@@ -10,3 +10,8 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/aws.rs"]
+mod aws;
+#[path = "kms/aws_server.rs"]
+mod aws_server;

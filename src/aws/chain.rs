@@ -101,7 +101,8 @@ impl Access {
             loader = loader.profile_name(profile);
         }
         if let Some(credentials) = &self.credentials {
-            loader = loader.credentials_provider(SharedCredentialsProvider::from(credentials.clone() as Arc<_>));
+            loader =
+                loader.credentials_provider(SharedCredentialsProvider::from(credentials.clone() as Arc<_>));
             if self.role.is_none() {
                 // They cost a look at their files, so that a change is seen at once.
                 loader = loader.identity_cache(IdentityCache::no_cache());
@@ -171,7 +172,10 @@ mod tests {
                 AccessConfig { credentials: credentials(), region: region(), profile, ..Default::default() },
                 &["profile: 'ops'", "Remove one"][..],
             ),
-            (AccessConfig { credentials: credentials(), ..Default::default() }, &["region: missing", "Write"]),
+            (
+                AccessConfig { credentials: credentials(), ..Default::default() },
+                &["region: missing", "Write"],
+            ),
             (
                 AccessConfig { assume_role: role("s3veil"), ..Default::default() },
                 &["assume_role.role_arn: 's3veil'", "arn:aws:iam::ACCOUNT:role/NAME"],

@@ -20,8 +20,13 @@ const CREDENTIALS: [&str; 9] = [
 ];
 
 /// What STS says when it will not give credentials, beside those above.
-const NO_ROLE: [&str; 5] =
-    ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken", "MalformedPolicyDocument", "ValidationError"];
+const NO_ROLE: [&str; 5] = [
+    "AccessDenied",
+    "IDPRejectedClaim",
+    "InvalidIdentityToken",
+    "MalformedPolicyDocument",
+    "ValidationError",
+];
 
 /// Refusals that may differ next time, and are not a status of 5xx.
 const TRANSIENT: [&str; 9] = [
@@ -61,7 +66,9 @@ impl Failure {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        if let SdkError::ServiceError(answer) = &error {
+        if let SdkError::ServiceError(answer) = &error
+            && !answer.raw().status().is_success()
+        {
             let (code, message) = (answer.err().code(), answer.err().message());
             let status = answer.raw().status().as_u16();
             return Self::Refused {
@@ -72,7 +79,8 @@ impl Failure {
         }
         Self::Failed(match find::<CredentialsError>(&error) {
             Some(why) => no_credentials(why),
-            None if matches!(error, SdkError::ResponseError(_)) => {
+            // What can't be read in an answer of 200 is told as an error of the service.
+            None if matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
                 Error::Malformed(format!("AWS's answer is not what it should be: {}", chain(&error)))
             }
             None => Error::Unavailable(chain(&error)),

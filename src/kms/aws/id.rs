@@ -142,7 +142,9 @@ mod tests {
         for text in ["alias/main", "alias/team/main", "arn:aws:kms:eu-central-1:111122223333:alias/main"] {
             assert_eq!(KeyId::parse(text.into()), Ok(KeyId::Alias(text.into())));
         }
-        for text in ["", "main", "alias/", "arn:aws:s3:::bucket", "arn:aws:kms:r:1:key/main", "arn:", &ID[1..]] {
+        for text in
+            ["", "main", "alias/", "arn:aws:s3:::bucket", "arn:aws:kms:r:1:key/main", "arn:", &ID[1..]]
+        {
             let error = KeyId::parse(text.into()).unwrap_err();
             assert!(error.contains(&format!("'{text}'")) && error.contains("Write"), "{error}");
         }
@@ -159,7 +161,8 @@ mod tests {
     #[test]
     fn only_the_keys_of_an_ek_unwrap() {
         let other = "ffffffff-12ab-34cd-56ef-1234567890ab";
-        let several = |texts: &[&str]| EkKeys::parse(KeysConfig::Several(texts.iter().map(|t| (*t).into()).collect()));
+        let several =
+            |texts: &[&str]| EkKeys::parse(KeysConfig::Several(texts.iter().map(|t| (*t).into()).collect()));
         let keys = several(&["alias/main", ARN]).unwrap();
         assert_eq!(keys.by_version(ID), Some(&KeyId::Key(ARN.into())));
         assert_eq!(keys.by_version(other), Some(&KeyId::Alias("alias/main".into())));

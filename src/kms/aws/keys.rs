@@ -49,7 +49,9 @@ impl AwsKms {
 
     async fn metadata(&self, id: &KeyId) -> Result<KeyMetadata, Failure> {
         let answer = self.service.ask(|kms| kms.describe_key().key_id(id.as_str()).send()).await?;
-        answer.key_metadata.ok_or_else(|| Failure::Failed(Error::Malformed("a key without a description".into())))
+        answer
+            .key_metadata
+            .ok_or_else(|| Failure::Failed(Error::Malformed("a key without a description".into())))
     }
 
     /// What a failure means for the EK whose key this is.
@@ -78,7 +80,9 @@ impl AwsKms {
     async fn by_state(&self, ek: &EkName, id: &KeyId, failure: Failure) -> Error {
         let state = self.metadata(id).await.ok().and_then(|key| key.key_state);
         match state {
-            Some(KeyState::PendingDeletion | KeyState::PendingReplicaDeletion) => Error::NoSuchKey(ek.clone()),
+            Some(KeyState::PendingDeletion | KeyState::PendingReplicaDeletion) => {
+                Error::NoSuchKey(ek.clone())
+            }
             // Its material is not there, and comes back by another import.
             Some(KeyState::Disabled | KeyState::PendingImport) => Error::Disabled(ek.clone()),
             None if failure.says("pending deletion") => Error::NoSuchKey(ek.clone()),
@@ -106,7 +110,10 @@ impl AwsKms {
         let version = id.answered(key_id.as_deref())?;
         let wrapped = ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
         if wrapped.is_empty() || wrapped.len() > WRAPPED_MAX {
-            return Err(Error::Malformed(format!("AWS answers with a wrapped DEK of {} bytes", wrapped.len())));
+            return Err(Error::Malformed(format!(
+                "AWS answers with a wrapped DEK of {} bytes",
+                wrapped.len()
+            )));
         }
         Ok(DataKey { dek, wrapped: WrappedDek::new(wrapped), version: Some(version) })
     }
@@ -162,7 +169,8 @@ impl AwsKms {
         let description = format!("s3veil: EK {ek}");
         let made = self.service.ask(|kms| kms.create_key().description(description).send()).await?;
         let key = made.key_metadata.map(|key| key.key_id).unwrap_or_default();
-        let named = self.service.ask(|kms| kms.create_alias().alias_name(alias).target_key_id(&key).send()).await;
+        let named =
+            self.service.ask(|kms| kms.create_alias().alias_name(alias).target_key_id(&key).send()).await;
         if let Err(failure) = named {
             // Nobody will find it, and it costs money.
             self.schedule_deletion(&key).await?;
@@ -206,7 +214,11 @@ impl AwsKms {
             Some(material) => format!("{}/{material}", key.key_id),
             None => key.key_id.clone(),
         };
-        Ok(EkInfo { created: moment(key.creation_date()), version: Some(version), ..EkInfo::new(ek.clone(), state) })
+        Ok(EkInfo {
+            created: moment(key.creation_date()),
+            version: Some(version),
+            ..EkInfo::new(ek.clone(), state)
+        })
     }
 
     /// Changes the EK's key, and then the former ones, as far as they are still there.
@@ -241,9 +253,9 @@ impl AwsKms {
 
     async fn schedule_deletion(&self, key: &str) -> Result<(), Failure> {
         let days = self.window;
-        let ask = self.service.ask(|kms| {
-            kms.schedule_key_deletion().key_id(key).pending_window_in_days(days).send()
-        });
+        let ask = self
+            .service
+            .ask(|kms| kms.schedule_key_deletion().key_id(key).pending_window_in_days(days).send());
         ask.await.map(drop)
     }
 }
@@ -308,7 +320,11 @@ impl Kms for AwsKms {
         Box::pin(async move {
             let id = self.keys_of(ek).now;
             let rotated = match self.metadata(&id).await {
-                Ok(key) => self.service.ask(|kms| kms.rotate_key_on_demand().key_id(key.key_id).send()).await.map(drop),
+                Ok(key) => self
+                    .service
+                    .ask(|kms| kms.rotate_key_on_demand().key_id(key.key_id).send())
+                    .await
+                    .map(drop),
                 Err(failure) => Err(failure),
             };
             match rotated {

@@ -143,7 +143,9 @@ impl AwsSecretsConfig {
 fn prefix(prefix: String) -> Result<String, String> {
     let clean = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
     if prefix.len() > 256 || !prefix.bytes().all(clean) {
-        return Err(format!("prefix: '{prefix}' can't begin a secret's name. Use letters, digits and /_+=.@-"));
+        return Err(format!(
+            "prefix: '{prefix}' can't begin a secret's name. Use letters, digits and /_+=.@-"
+        ));
     }
     Ok(prefix)
 }

@@ -28,15 +28,43 @@ impl AwsSecrets {
         format!("{}{ek}", self.prefix)
     }
 
+    async fn is_deleted(&self, id: &str) -> Result<bool, Failure> {
+        let secret = self.service.ask(|store| store.describe_secret().secret_id(id).send()).await?;
+        Ok(secret.deleted_date.is_some())
+    }
+
+    /// What a failure means for an EK.
+    async fn explain(&self, ek: &EkName, failure: Failure) -> Error {
+        match failure.code() {
+            Some("ResourceNotFoundException") => Error::NoSuchKey(ek.clone()),
+            Some("ResourceExistsException") => Error::Exists(ek.clone()),
+            // The key that the secret is kept under can't be used: disabled, or out of reach.
+            Some("DecryptionFailure") => Error::Disabled(ek.clone()),
+            // Marked for deletion, or something else; AWS says so in words only, so it is asked.
+            Some("InvalidRequestException") => match self.is_deleted(&self.id(ek)).await {
+                Ok(true) => Error::Disabled(ek.clone()),
+                _ => failure.into(),
+            },
+            _ => failure.into(),
+        }
+    }
+
     async fn get(&self, ek: &EkName) -> Result<Zeroizing<Vec<u8>>, Error> {
         let id = self.id(ek);
         let answer = self.service.ask(|store| store.get_secret_value().secret_id(&id).send()).await;
-        let answer = answer.map_err(|failure| explain(ek, failure))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Err(self.explain(ek, failure).await),
+        };
         let text = answer.secret_string.map(String::into_bytes);
-        let mut secret = Zeroizing::new(text.or(answer.secret_binary.map(Blob::into_inner)).unwrap_or_default());
+        let mut secret =
+            Zeroizing::new(text.or(answer.secret_binary.map(Blob::into_inner)).unwrap_or_default());
         if answer.name.as_ref() != Some(&id) {
             secret.zeroize();
-            return Err(Error::Malformed(format!("AWS answers with the secret {:?} for '{id}'", answer.name)));
+            return Err(Error::Malformed(format!(
+                "AWS answers with the secret {:?} for '{id}'",
+                answer.name
+            )));
         }
         Ok(secret)
     }
@@ -51,11 +79,11 @@ impl AwsSecrets {
                 .set_kms_key_id(self.kms_key_id.clone())
                 .send()
         });
-        made.await.map(drop).map_err(|failure| match explain(ek, failure) {
+        match self.done(ek, made.await).await {
             // The name is free only once the days are over.
-            Error::Disabled(ek) => Error::Exists(ek),
-            other => other,
-        })
+            Err(Error::Disabled(ek)) => Err(Error::Exists(ek)),
+            done => done,
+        }
     }
 
     async fn list(&self) -> Result<Vec<EkName>, Error> {
@@ -89,7 +117,10 @@ impl AwsSecrets {
     async fn describe(&self, ek: &EkName) -> Result<EkInfo, Error> {
         let id = self.id(ek);
         let secret = self.service.ask(|store| store.describe_secret().secret_id(id).send()).await;
-        let secret = secret.map_err(|failure| explain(ek, failure))?;
+        let secret = match secret {
+            Ok(secret) => secret,
+            Err(failure) => return Err(self.explain(ek, failure).await),
+        };
         let state = if secret.deleted_date.is_some() { State::Disabled } else { State::Enabled };
         Ok(EkInfo { created: moment(secret.created_date()), ..EkInfo::new(ek.clone(), state) })
     }
@@ -99,10 +130,10 @@ impl AwsSecrets {
             return Ok(());
         }
         let (id, days) = (self.id(ek), i64::from(self.window));
-        let gone = self.service.ask(|store| {
-            store.delete_secret().secret_id(id).recovery_window_in_days(days).send()
-        });
-        gone.await.map_err(|failure| explain(ek, failure))?;
+        let gone = self
+            .service
+            .ask(|store| store.delete_secret().secret_id(id).recovery_window_in_days(days).send());
+        self.done(ek, gone.await).await?;
         tracing::warn!(%ek, days, "disabled in AWS Secrets Manager, which destroys it after these days unless it is enabled");
         Ok(())
     }
@@ -113,30 +144,24 @@ impl AwsSecrets {
         }
         let id = self.id(ek);
         let back = self.service.ask(|store| store.restore_secret().secret_id(id).send()).await;
-        back.map(drop).map_err(|failure| explain(ek, failure))
+        self.done(ek, back).await
     }
 
     /// AWS does not say that there was nothing to delete, so it is asked first.
     async fn delete(&self, ek: &EkName) -> Result<(), Error> {
         self.describe(ek).await?;
         let id = self.id(ek);
-        let gone = self.service.ask(|store| {
-            store.delete_secret().secret_id(id).force_delete_without_recovery(true).send()
-        });
-        gone.await.map(drop).map_err(|failure| explain(ek, failure))
+        let gone = self
+            .service
+            .ask(|store| store.delete_secret().secret_id(id).force_delete_without_recovery(true).send());
+        self.done(ek, gone.await).await
     }
-}
 
-/// What a failure means for an EK.
-fn explain(ek: &EkName, failure: Failure) -> Error {
-    match failure.code() {
-        Some("ResourceNotFoundException") => Error::NoSuchKey(ek.clone()),
-        Some("ResourceExistsException") => Error::Exists(ek.clone()),
-        // "... because it was marked for deletion", "... already scheduled for deletion".
-        Some("InvalidRequestException") if failure.says("for deletion") => Error::Disabled(ek.clone()),
-        // The key that the secret is kept under can't be used: disabled, or out of reach.
-        Some("DecryptionFailure") => Error::Disabled(ek.clone()),
-        _ => failure.into(),
+    async fn done<T>(&self, ek: &EkName, answer: Result<T, Failure>) -> Result<(), Error> {
+        match answer {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(self.explain(ek, failure).await),
+        }
     }
 }
 
