@@ -13,5 +13,9 @@ mod common;
 
 #[path = "kms/aws.rs"]
 mod aws;
+#[path = "kms/aws_chain.rs"]
+mod aws_chain;
+#[path = "kms/aws_kes.rs"]
+mod aws_kes;
 #[path = "kms/aws_server.rs"]
 mod aws_server;

@@ -26,7 +26,7 @@ macro_rules! or_skip {
     };
 }
 
-fn settings(kind: &str, endpoint: &str, more: &str) -> String {
+pub fn settings(kind: &str, endpoint: &str, more: &str) -> String {
     format!(
         r#"
         kind = "{kind}"

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rcgen::CertifiedKey;
 
@@ -58,7 +59,7 @@ pub fn certificate() -> CertifiedKey<rcgen::KeyPair> {
     rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap()
 }
 
-/// moto over TLS. Ready is only that it listens: the question of readiness is asked in clear.
+/// moto over TLS.
 pub fn moto_tls(certificate: &CertifiedKey<rcgen::KeyPair>) -> Result<Emulator, String> {
     let (server, [port]) = start("moto-tls", |dir, [port]| {
         let mut command = moto_command(dir, port)?;
@@ -68,12 +69,17 @@ pub fn moto_tls(certificate: &CertifiedKey<rcgen::KeyPair>) -> Result<Emulator, 
         command.arg("-c").arg(chain).arg("-k").arg(key);
         Ok(Plan { command, ready: vec![], litter: vec![] })
     })?;
-    let begun = std::time::Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(begun.elapsed().as_secs() < 30, "moto does not listen");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    listens(port);
     Ok(Emulator { endpoint: format!("https://127.0.0.1:{port}"), _server: server })
+}
+
+/// Waits until a server of HTTPS listens: whether it is ready can only be asked in clear.
+pub fn listens(port: u16) {
+    let begun = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody listens on {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What the fake was asked.
