@@ -35,20 +35,23 @@ fn kms() -> Kms {
 impl Kms {
     /// `s3veil key list` in this environment alone: what it printed, or its complaint.
     fn list(&self, directory: &Path, more: &str, environment: &[(&str, &str)]) -> Result<String, String> {
-        let file = directory.join("proxy.toml");
-        let text = format!("[kms.aws]\nkind = \"aws-kms\"\nendpoint = \"{}\"\n{more}\n", self.fake.0);
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_s3veil"));
-        command.args(["key", "--config", file.to_str().unwrap(), "list"]);
-        command.env_clear().env("HOME", directory).current_dir(directory).envs(environment.iter().copied());
-        let output = command.output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        list(directory, &format!("endpoint = \"{}\"\n{more}", self.fake.0), environment)
     }
 
     fn signer(&self) -> (String, String) {
         self.signer.lock().unwrap().clone()
     }
+}
+
+fn list(directory: &Path, settings: &str, environment: &[(&str, &str)]) -> Result<String, String> {
+    let file = directory.join("proxy.toml");
+    std::fs::write(&file, format!("[kms.aws]\nkind = \"aws-kms\"\n{settings}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_s3veil"));
+    command.args(["key", "--config", file.to_str().unwrap(), "list"]);
+    command.env_clear().env("HOME", directory).current_dir(directory).envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 fn file(directory: &TempDir, name: &str, text: &str) -> PathBuf {
@@ -63,9 +66,7 @@ const NO_INSTANCE: (&str, &str) = ("AWS_EC2_METADATA_DISABLED", "true");
 fn the_environment_and_profiles() {
     let (kms, home) = (kms(), TempDir::new().unwrap());
     let keys = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", REGION)];
-    // A variable that is set for an S3 store does not move AWS KMS.
-    let elsewhere = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-    let listed = kms.list(home.path(), "", &[&keys[..], &[elsewhere]].concat()).unwrap();
+    let listed = kms.list(home.path(), "", &keys).unwrap();
     assert!(listed.starts_with("main ") && listed.contains("enabled"), "{listed}");
     assert_eq!(kms.signer(), ("AKIAENV".into(), String::new()));
 
@@ -79,6 +80,24 @@ fn the_environment_and_profiles() {
     ];
     kms.list(home.path(), "profile = \"ops\"", &files).unwrap();
     assert_eq!(kms.signer(), ("AKIAOPS".into(), "t".into()));
+}
+
+/// A variable that is set for an S3 store does not carry keys there: AWS's own endpoint is asked, by the proxy if there
+/// is one. Here nobody answers for it.
+#[test]
+fn the_environment_does_not_move_the_service() {
+    let (kms, home) = (kms(), TempDir::new().unwrap());
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "AKIAENV"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", &*kms.fake.0),
+        ("AWS_ENDPOINT_URL_KMS", &*kms.fake.0),
+        ("HTTPS_PROXY", "http://127.0.0.1:1"),
+    ];
+    let why = list(home.path(), "", &environment).unwrap_err();
+    assert!(why.contains("the KMS is not available"), "{why}");
+    assert_eq!(kms.signer(), Default::default());
 }
 
 /// What EKS gives a pod with a role: a token file and the role's name.
@@ -185,6 +204,36 @@ fn k_09_an_instance() {
     });
     kms.list(home.path(), "", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.0)]).unwrap();
     assert_eq!(kms.signer(), ("ASIAEC2".into(), "t".into()));
+}
+
+/// AWS's chain keeps what it has found. Once that is refused, it looks again.
+#[test]
+fn refused_credentials_are_looked_for_anew() {
+    let home = TempDir::new().unwrap();
+    let profile = |key: &str| format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n");
+    let credentials = file(&home, "credentials", &profile("AKIAOLD"));
+    let changed = credentials.clone();
+    // The credentials are changed after the first question, which is for the list.
+    let fake = Fake::start(move |asked: &Asked| {
+        let new = asked.header("authorization").contains("AKIANEW");
+        if asked.operation() == "ListAliases" {
+            let aliases = ["alias/a", "alias/b"].map(|name| json!({ "AliasName": name, "TargetKeyId": "x" }));
+            (200, json!({ "Aliases": aliases }).to_string())
+        } else if new {
+            (200, json!({ "KeyMetadata": { "KeyId": "x", "KeyState": "Enabled" } }).to_string())
+        } else {
+            std::fs::write(&changed, profile("AKIANEW")).unwrap();
+            (400, json!({ "__type": "ExpiredTokenException", "message": "expired" }).to_string())
+        }
+    });
+    let kms = Kms { fake, signer: Arc::default() };
+    let file = credentials.to_str().unwrap();
+    let environment = [("AWS_REGION", REGION), ("AWS_SHARED_CREDENTIALS_FILE", file), NO_INSTANCE];
+    let why = kms.list(home.path(), "", &environment).unwrap_err();
+    // One of the two could not be described, and the other could.
+    assert_eq!(why.matches("expired").count(), 2, "{why}");
+    let listed = kms.list(home.path(), "", &environment).unwrap();
+    assert!(listed.contains("a ") && listed.contains("b "), "{listed}");
 }
 
 #[test]
