@@ -13,6 +13,8 @@ mod common;
 
 #[path = "kms/aws.rs"]
 mod aws;
+#[path = "kms/aws_calls.rs"]
+mod aws_calls;
 #[path = "kms/aws_chain.rs"]
 mod aws_chain;
 #[path = "kms/aws_kes.rs"]

@@ -14,7 +14,7 @@ use crate::common::{build, context, ek};
 use crate::kms_contract::{ALL, Limits, check};
 use crate::servers;
 
-const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+pub const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const OTHER_ID: &str = "ffffffff-12ab-34cd-56ef-1234567890ab";
 
 macro_rules! or_skip {
@@ -160,7 +160,7 @@ async fn the_sizes_that_the_manual_names() {
     assert!(age.unsigned_abs() < Duration::from_secs(3600), "{info:?}");
 }
 
-fn arn(id: &str) -> String {
+pub fn arn(id: &str) -> String {
     format!("arn:aws:kms:{REGION}:111122223333:key/{id}")
 }
 
