@@ -1,5 +1,6 @@
 //! What AWS is asked, call by call.
 
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use s3veil::kms::{Error, Kms, WrappedDek};
@@ -132,4 +133,50 @@ async fn a_secret_whose_own_key_is_disabled_is_locked() {
     let (secrets, _) = recording("aws-secrets-manager", "", |_, _| refusal("DecryptionFailure"));
     let answer = secrets.generate(&ek("main"), &context("one")).await.map(drop);
     assert_eq!(answer, Err(Error::Disabled(ek("main"))));
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// AWS's clients trace whole requests, a new EK in one of them.
+#[tokio::test]
+async fn no_log_holds_a_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    const KEY: &str = "CwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCws=";
+    let answer = |_: &str, _: &Value| {
+        let body = json!({
+            "KeyId": arn(ID), "Plaintext": KEY, "CiphertextBlob": "YWJj", "Name": "main", "SecretString": KEY,
+        });
+        (200, body)
+    };
+    let (kms, _) = recording("aws-kms", "", answer);
+    let made = kms.generate(&ek("main"), &context("one")).await.unwrap();
+    kms.unwrap(&ek("main"), Some(ID), &made.wrapped, &context("one")).await.unwrap();
+    let (secrets, calls) = recording("aws-secrets-manager", "", answer);
+    secrets.create(&ek("main")).await.unwrap();
+    assert!(secrets.generate(&ek("main"), &context("one")).await.is_err(), "it is no EK");
+    secrets.disable(&ek("main")).await.unwrap();
+    let made = taken(&calls)[0].1["SecretString"].as_str().unwrap().to_owned();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("disabled in AWS Secrets Manager"), "the log is this one");
+    for secret in [KEY, &made, "hidden"] {
+        let at = log.find(secret);
+        assert_eq!(at.map(|at| &log[at.saturating_sub(200)..at]), None);
+    }
 }

@@ -18,6 +18,8 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
 use serde::Deserialize;
 use time::OffsetDateTime;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 
 use super::secrets::SecretKms;
 use super::{ConfigError, EkName, Kms, rest};
@@ -200,7 +202,9 @@ impl<C: Clone> Service<C> {
         F: Future<Output = Result<T, SdkError<E>>>,
     {
         let client = self.0.get().await.map_err(Failure::no_region)?;
-        let answer = question(client).await.map_err(Failure::of);
+        // At the level `trace` AWS's clients log whole answers, DEKs and credentials in them.
+        let unlogged = question(client).with_subscriber(NoSubscriber::default());
+        let answer = unlogged.await.map_err(Failure::of);
         if answer.as_ref().is_err_and(Failure::blames_credentials) {
             self.0.forget().await;
         }
