@@ -149,7 +149,7 @@ async fn k_05_an_alias_that_moves_is_a_new_version() {
 }
 
 #[tokio::test]
-async fn the_sizes_that_the_manual_names() {
+async fn the_version_is_a_key_id_and_the_age_is_told() {
     let moto = or_skip!(moto());
     let kms = kms(&moto.endpoint, "");
     kms.create(&ek("main")).await.unwrap();
