@@ -43,3 +43,13 @@ mod vault_kes;
 mod vault_login;
 #[path = "kms/vault_server.rs"]
 mod vault_server;
+#[path = "kms/aws.rs"]
+mod aws;
+#[path = "kms/aws_calls.rs"]
+mod aws_calls;
+#[path = "kms/aws_chain.rs"]
+mod aws_chain;
+#[path = "kms/aws_kes.rs"]
+mod aws_kes;
+#[path = "kms/aws_server.rs"]
+mod aws_server;

@@ -1,8 +1,13 @@
-//! Credentials of the store: static, from files or from the environment.
+//! Credentials as the configuration gives them: static, from files or from the environment.
 
+use std::fmt;
+
+use aws_credential_types::Credentials as AwsCredentials;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use serde::Deserialize;
 
 use crate::secret::{Secret, SecretSource};
+use crate::watch::Watched;
 
 /// Credentials as typed in `proxy.toml`.
 #[derive(Debug, Deserialize)]
@@ -38,5 +43,42 @@ impl CredentialsConfig {
             secret_key: load("secret_key", &self.secret_key)?,
             session_token: self.session_token.as_ref().map(|s| load("session_token", s)).transpose()?,
         })
+    }
+
+    /// The same for AWS's own clients, each part read again whenever its file has changed.
+    ///
+    /// Errors: those of [`build`](Self::build).
+    pub fn watch(self) -> Result<WatchedCredentials, String> {
+        let watch = |name: &str, source: SecretSource| source.watch().map_err(|why| format!("{name}: {why}"));
+        Ok(WatchedCredentials {
+            access_key: watch("access_key", self.access_key)?,
+            secret_key: watch("secret_key", self.secret_key)?,
+            session_token: self.session_token.map(|s| watch("session_token", s)).transpose()?,
+        })
+    }
+}
+
+/// Credentials that are as their files are now.
+pub struct WatchedCredentials {
+    access_key: Watched<Secret>,
+    secret_key: Watched<Secret>,
+    session_token: Option<Watched<Secret>>,
+}
+
+impl ProvideCredentials for WatchedCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let token = self.session_token.as_ref().map(|token| token.get().as_str().to_owned());
+        let (access_key, secret_key) = (self.access_key.get(), self.secret_key.get());
+        let now = AwsCredentials::new(access_key.as_str(), secret_key.as_str(), token, None, "proxy.toml");
+        future::ProvideCredentials::ready(Ok(now))
+    }
+}
+
+impl fmt::Debug for WatchedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WatchedCredentials(***)")
     }
 }

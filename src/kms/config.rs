@@ -8,6 +8,7 @@ use super::Kms;
 use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
+use super::aws::{AwsKmsConfig, AwsSecretsConfig};
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
 
@@ -34,6 +35,10 @@ pub enum KmsConfig {
     GoogleKms(GoogleKmsConfig),
     /// Google Secret Manager, which keeps EKs as MinIO KES does.
     GoogleSecretManager(GoogleSecretManagerConfig),
+    /// AWS KMS.
+    AwsKms(AwsKmsConfig),
+    /// AWS Secrets Manager.
+    AwsSecretsManager(AwsSecretsConfig),
 }
 
 impl Config {
@@ -61,6 +66,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::VaultKv(config) => config.build(),
         KmsConfig::GoogleKms(config) => config.build(),
         KmsConfig::GoogleSecretManager(config) => config.build(),
+        KmsConfig::AwsKms(config) => config.build(),
+        KmsConfig::AwsSecretsManager(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),
