@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::azure::AzureConfig;
 use super::local::LocalConfig;
 
 /// The KMSs by name, as typed. The name stands in every envelope.
@@ -18,6 +19,10 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// Azure Key Vault or Managed HSM: keys that never leave it.
+    AzureKeys(AzureConfig),
+    /// Azure Key Vault: secrets, as MinIO KES keeps them.
+    AzureSecrets(AzureConfig),
 }
 
 impl Config {
@@ -39,6 +44,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::AzureKeys(config) => config.build_keys(),
+        KmsConfig::AzureSecrets(config) => config.build_secrets(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

@@ -4,6 +4,7 @@
 //! store and does the cryptography here ([`secrets`]). The embedded keystore ([`local`]) is of the second. Other rooms
 //! call only [`Keys`].
 
+pub mod azure;
 pub mod config;
 pub mod context;
 pub mod error;
