@@ -10,3 +10,8 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/azure.rs"]
+mod azure;
+#[path = "kms/azure_vault.rs"]
+mod azure_vault;

@@ -192,7 +192,9 @@ impl Rest {
 pub(super) const TOO_LONG: &str = "the answer is longer than 4 MiB";
 
 /// All of an answer, in memory that is wiped. `None` if it is longer than any answer of a KMS.
-pub(super) async fn gather(mut stream: hyper::body::Incoming) -> Result<Option<Zeroizing<Vec<u8>>>, hyper::Error> {
+pub(super) async fn gather(
+    mut stream: hyper::body::Incoming,
+) -> Result<Option<Zeroizing<Vec<u8>>>, hyper::Error> {
     let mut body = Zeroizing::new(Vec::with_capacity(ANSWER_USUAL));
     while let Some(frame) = stream.frame().await {
         let data = frame?.into_data().unwrap_or_default();

@@ -86,7 +86,8 @@ impl Azure {
     }
 
     pub async fn of(audience: &str) -> Self {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
         let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
         let config = ServerConfig::builder_with_provider(provider.into())
@@ -179,7 +180,10 @@ fn error(status: u16, inner: &str) -> Answer {
         409 => "Conflict",
         _ => "BadParameter",
     };
-    (status, json!({ "error": { "code": code, "message": "The test says so.", "innererror": { "code": inner } } }))
+    (
+        status,
+        json!({ "error": { "code": code, "message": "The test says so.", "innererror": { "code": inner } } }),
+    )
 }
 
 impl State {
@@ -191,7 +195,8 @@ impl State {
         if path == "/identity" {
             return self.identity(parts, query);
         }
-        let shown = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let shown =
+            parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !self.tokens.iter().any(|token| shown == format!("Bearer {token}")) {
             return error(401, "");
         }
@@ -228,7 +233,10 @@ impl State {
             );
         }
         let token = self.token();
-        (200, json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }))
+        (
+            200,
+            json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }),
+        )
     }
 
     fn identity(&mut self, parts: &http::request::Parts, query: &str) -> Answer {
@@ -238,10 +246,14 @@ impl State {
         assert!(query.contains("resource=https%3A%2F%2Fvault.azure.net"), "{query}");
         self.seen.push(format!("IDENTITY {}", query.contains(&format!("client_id={CLIENT}"))));
         let token = self.token();
-        (200, json!({ "access_token": token, "expires_on": "4000000000", "resource": self.audience, "token_type": "Bearer" }))
+        (
+            200,
+            json!({ "access_token": token, "expires_on": "4000000000", "resource": self.audience, "token_type": "Bearer" }),
+        )
     }
 
-    fn token(&mut self) -> String {
+    /// A token that is taken.
+    pub fn token(&mut self) -> String {
         let token = format!("token-{}", self.seen.len());
         self.tokens.push(token.clone());
         token
@@ -344,7 +356,8 @@ impl State {
         }
         self.clock += 1;
         let id = format!("{:032x}", self.clock);
-        let attributes = json!({ "enabled": true, "created": self.clock, "recoveryLevel": "Recoverable+Purgeable" });
+        let attributes =
+            json!({ "enabled": true, "created": self.clock, "recoveryLevel": "Recoverable+Purgeable" });
         let version = Version { id: id.clone(), created: self.clock, attributes, material };
         self.live.entry(key).or_default().push(version);
         (200, self.whole(collection, name, &id))
@@ -365,6 +378,11 @@ impl State {
     /// Sets an attribute (`exp`, `nbf`, `enabled`, `created`) of the newest version of a key or secret.
     pub fn set(&mut self, collection: &str, name: &str, attribute: &str, value: Value) {
         self.version(collection, name, "").unwrap().attributes[attribute] = value;
+    }
+
+    /// Gives a secret another version.
+    pub fn add_secret(&mut self, name: &str, text: &str) {
+        self.make("secrets", name, Material::Text(text.into()));
     }
 
     /// The ids of all versions of a key or secret, the oldest first.
@@ -395,7 +413,8 @@ impl State {
 
     /// Two to a page.
     fn page(&self, items: Vec<Value>, path: &str, query: &str) -> Answer {
-        let skip = query.split('&').find_map(|pair| pair.strip_prefix("skip=")).map_or(0, |n| n.parse().unwrap());
+        let skip =
+            query.split('&').find_map(|pair| pair.strip_prefix("skip=")).map_or(0, |n| n.parse().unwrap());
         let next = skip + 2;
         let link = (items.len() > next).then(|| format!("{}{path}?api-version=1&skip={next}", self.origin));
         let value: Vec<_> = items.into_iter().skip(skip).take(2).collect();

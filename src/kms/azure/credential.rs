@@ -74,7 +74,8 @@ impl LoginConfig {
         let (tenant, client) = (self.tenant_id, self.client_id);
         let (secret, make): (_, Box<Make>) = match auth {
             Some(Auth::ClientSecret) => {
-                let missing = |key| format!("{key}: missing. An application has tenant_id, client_id, client_secret");
+                let missing =
+                    |key| format!("{key}: missing. An application has tenant_id, client_id, client_secret");
                 let tenant = tenant.ok_or_else(|| missing("tenant_id"))?;
                 let client = client.ok_or_else(|| missing("client_id"))?;
                 let secret = self.client_secret.ok_or_else(|| missing("client_secret"))?.watch();
@@ -83,7 +84,8 @@ impl LoginConfig {
             }
             Some(Auth::WorkloadIdentity) => {
                 let file = self.federated_token_file;
-                let token = file.clone().map(|file| SecretSource::File(FileSource { file }).watch()).transpose();
+                let token =
+                    file.clone().map(|file| SecretSource::File(FileSource { file }).watch()).transpose();
                 let token = token.map_err(|why| format!("federated_token_file: {why}"))?;
                 (token, Box::new(move |_| workload(&tenant, &client, &file, &options)))
             }
@@ -130,12 +132,17 @@ fn managed(client: &Option<String>, options: &ClientOptions) -> azure_core::Resu
 }
 
 fn cli(tenant: &Option<String>) -> azure_core::Result<Source> {
-    let options = AzureCliCredentialOptions { tenant_id: tenant.clone(), ..AzureCliCredentialOptions::default() };
+    let options =
+        AzureCliCredentialOptions { tenant_id: tenant.clone(), ..AzureCliCredentialOptions::default() };
     Ok(AzureCliCredential::new(Some(options))?)
 }
 
 /// What there may be, the surest first: a cluster's identity only where its variables are set.
-fn chain(tenant: &Option<String>, client: &Option<String>, options: &ClientOptions) -> azure_core::Result<Source> {
+fn chain(
+    tenant: &Option<String>,
+    client: &Option<String>,
+    options: &ClientOptions,
+) -> azure_core::Result<Source> {
     let mut sources: Vec<Source> = Vec::new();
     sources.extend(workload(tenant, client, &None, options));
     sources.extend(managed(client, options));

@@ -93,9 +93,7 @@ mod tests {
     fn refusals() {
         let ek = EkName::parse("a").unwrap();
         let with = |field: &str, inner: &str| {
-            format!(
-                r#"{{"error":{{"code":"Forbidden","message":"No.","{field}":{{"code":"{inner}"}}}}}}"#
-            )
+            format!(r#"{{"error":{{"code":"Forbidden","message":"No.","{field}":{{"code":"{inner}"}}}}}}"#)
         };
         assert_eq!(answered(403, &with("innererror", "KeyDisabled")), Error::Disabled(ek.clone()));
         assert_eq!(answered(403, &with("innerError", "SecretDisabled")), Error::Disabled(ek.clone()));

@@ -117,7 +117,8 @@ impl AzureKeys {
         let name = self.account.vault.name(ek)?;
         for version in self.versions(ek).await?.into_iter().filter(|version| version.enabled != enabled) {
             let attributes = KeyAttributes { enabled: Some(enabled), ..KeyAttributes::default() };
-            let change = UpdateKeyPropertiesParameters { key_attributes: Some(attributes), ..Default::default() };
+            let change =
+                UpdateKeyPropertiesParameters { key_attributes: Some(attributes), ..Default::default() };
             let options =
                 KeyClientUpdateKeyPropertiesOptions { key_version: Some(version.id), ..Default::default() };
             let change = content(change)?;
@@ -147,7 +148,8 @@ impl AzureKeys {
 
     async fn unwrap(&self, ek: &EkName, version: Option<&str>, wrapped: &WrappedDek) -> Result<Dek, Error> {
         let name = self.account.vault.name(ek)?;
-        let not_ours = || Error::Malformed(format!("a DEK that is not wrapped by key '{ek}' in that version"));
+        let not_ours =
+            || Error::Malformed(format!("a DEK that is not wrapped by key '{ek}' in that version"));
         let version = version.filter(|version| is_version(version)).ok_or_else(not_ours)?;
         let algorithm = algorithm_of(wrapped.as_bytes()).ok_or_else(not_ours)?;
         let asked = content(parameters(algorithm, wrapped.as_bytes()))?;
@@ -208,7 +210,8 @@ impl AzureKeys {
         };
         let versions = self.versions(ek).await?;
         // Locked is only what no version opens any more.
-        let state = if versions.iter().any(|version| version.enabled) { State::Enabled } else { State::Disabled };
+        let state =
+            if versions.iter().any(|version| version.enabled) { State::Enabled } else { State::Disabled };
         let created = versions.iter().filter_map(|version| version.created).min();
         Ok(EkInfo { created, version: Some(version), ..EkInfo::new(ek.clone(), state) })
     }
@@ -240,7 +243,8 @@ impl AzureKeys {
 
     async fn erase(&self, ek: &EkName) -> Result<(), Error> {
         let name = self.account.vault.name(ek)?;
-        let purge = || async { self.client.purge_deleted_key(name, None).await.map(drop).map_err(self.error(ek)) };
+        let purge =
+            || async { self.client.purge_deleted_key(name, None).await.map(drop).map_err(self.error(ek)) };
         match self.client.delete_key(name, None).await.map(drop).map_err(self.error(ek)) {
             // Deleted before, perhaps: what is left is to purge it.
             Err(Error::NoSuchKey(_)) if self.purge => purge().await,
@@ -266,7 +270,9 @@ fn usable(ek: &EkName, key: &Key) -> Result<EncryptionAlgorithm, Error> {
     match key.key.as_ref().and_then(|key| key.kty.as_ref()) {
         Some(KeyType::Rsa | KeyType::RsaHsm) => Ok(EncryptionAlgorithm::RsaOaep256),
         Some(KeyType::OctHsm) => Ok(EncryptionAlgorithm::A256Kw),
-        other => Err(Error::Denied(format!("key '{ek}' is of type {other:?}, which wraps no keys: use RSA or oct-HSM"))),
+        other => Err(Error::Denied(format!(
+            "key '{ek}' is of type {other:?}, which wraps no keys: use RSA or oct-HSM"
+        ))),
     }
 }
 

@@ -95,7 +95,10 @@ impl AzureConfig {
         let account = self.account()?;
         if account.vault.is_hsm() {
             let vault = &account.vault.origin;
-            return Err(format!("vault: '{vault}' is a Managed HSM, which keeps no secrets. Name a Key Vault").into());
+            return Err(format!(
+                "vault: '{vault}' is a Managed HSM, which keeps no secrets. Name a Key Vault"
+            )
+            .into());
         }
         Ok(Box::new(SecretKms::new(AzureSecrets::new(account, purge)?)))
     }
@@ -104,7 +107,8 @@ impl AzureConfig {
         let cloud = match &self.authority {
             Some(text) => {
                 let mut custom = CustomConfiguration::default();
-                custom.authority_host = vault::origin("authority", text, "https://login.microsoftonline.com")?;
+                custom.authority_host =
+                    vault::origin("authority", text, "https://login.microsoftonline.com")?;
                 Some(custom.into())
             }
             None => cloud(&self.vault),

@@ -5,8 +5,8 @@
 
 use azure_core::http::RequestContent;
 use azure_security_keyvault_secrets::models::{
-    SecretAttributes, SecretClientGetSecretOptions, SecretClientUpdateSecretPropertiesOptions, SecretProperties,
-    SetSecretParameters, UpdateSecretPropertiesParameters,
+    SecretAttributes, SecretClientGetSecretOptions, SecretClientUpdateSecretPropertiesOptions,
+    SecretProperties, SetSecretParameters, UpdateSecretPropertiesParameters,
 };
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use futures_util::TryStreamExt as _;
@@ -77,7 +77,8 @@ impl AzureSecrets {
         if !first.enabled {
             return Err(Error::Disabled(ek.clone()));
         }
-        let options = SecretClientGetSecretOptions { secret_version: Some(first.id.clone()), ..Default::default() };
+        let options =
+            SecretClientGetSecretOptions { secret_version: Some(first.id.clone()), ..Default::default() };
         let answer = self.client.get_secret(name, Some(options)).await;
         let secret = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
         let value = Zeroizing::new(secret.value.unwrap_or_default().into_bytes());
@@ -133,10 +134,13 @@ impl AzureSecrets {
         let name = self.account.vault.name(ek)?;
         let first = self.first(ek).await?;
         let attributes = SecretAttributes { enabled: Some(enabled), ..SecretAttributes::default() };
-        let change = UpdateSecretPropertiesParameters { secret_attributes: Some(attributes), ..Default::default() };
+        let change =
+            UpdateSecretPropertiesParameters { secret_attributes: Some(attributes), ..Default::default() };
         let change: RequestContent<_> = change.try_into().map_err(|why| error::of_call(&why))?;
-        let options =
-            SecretClientUpdateSecretPropertiesOptions { secret_version: Some(first.id), ..Default::default() };
+        let options = SecretClientUpdateSecretPropertiesOptions {
+            secret_version: Some(first.id),
+            ..Default::default()
+        };
         let answer = self.client.update_secret_properties(name, change, Some(options)).await;
         answer.map(drop).map_err(self.error(ek))
     }
@@ -153,7 +157,8 @@ impl AzureSecrets {
 
     async fn erase(&self, ek: &EkName) -> Result<(), Error> {
         let name = self.account.vault.name(ek)?;
-        let purge = || async { self.client.purge_deleted_secret(name, None).await.map(drop).map_err(self.error(ek)) };
+        let purge =
+            || async { self.client.purge_deleted_secret(name, None).await.map(drop).map_err(self.error(ek)) };
         match self.client.delete_secret(name, None).await.map(drop).map_err(self.error(ek)) {
             // Deleted before, perhaps: what is left is to purge it.
             Err(Error::NoSuchKey(_)) if self.purge => purge().await,

@@ -79,7 +79,8 @@ fn convert(request: &Request) -> Result<http::Request<ByteBody>, Error> {
     let Body::Bytes(bytes) = request.body() else {
         return Err(Error::with_message(ErrorKind::Other, "a body that is not in memory"));
     };
-    let method = http::Method::from_bytes(request.method().as_str().as_bytes()).map_err(|why| odd(why.into()))?;
+    let method =
+        http::Method::from_bytes(request.method().as_str().as_bytes()).map_err(|why| odd(why.into()))?;
     let mut out = http::Request::builder().method(method).uri(request.url().as_str());
     for (name, value) in request.headers().iter() {
         let name = HeaderName::try_from(name.as_str()).map_err(|why| odd(why.into()))?;

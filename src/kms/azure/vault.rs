@@ -41,7 +41,9 @@ impl Vault {
             format!("audience: missing, and '{vault}' is in no domain of Azure's. Write audience = \"https://vault.azure.net\"")
         })?;
         if let Some((ek, name)) = names.iter().find(|(_, name)| !is_name(name)) {
-            return Err(format!("keys: '{name}' for '{ek}' is no name at Azure. Use letters, digits and '-'"));
+            return Err(format!(
+                "keys: '{name}' for '{ek}' is no name at Azure. Use letters, digits and '-'"
+            ));
         }
         Ok(Self { origin, audience, names })
     }
@@ -59,14 +61,20 @@ impl Vault {
         if is_name(name) {
             return Ok(name);
         }
-        Err(Error::Denied(format!("names at Azure have no '_': give '{ek}' another with keys = {{ {ek} = \"...\" }}")))
+        Err(Error::Denied(format!(
+            "names at Azure have no '_': give '{ek}' another with keys = {{ {ek} = \"...\" }}"
+        )))
     }
 
     /// The EKs that an id of a list stands for: none for what is no EK's name.
     pub(super) fn eks(&self, collection: &str, id: Option<&str>) -> Result<Vec<EkName>, Error> {
         let (name, _) = self.parse(collection, id)?;
-        let mut eks: Vec<_> =
-            self.names.iter().filter(|(_, at)| at.eq_ignore_ascii_case(&name)).map(|(ek, _)| ek.clone()).collect();
+        let mut eks: Vec<_> = self
+            .names
+            .iter()
+            .filter(|(_, at)| at.eq_ignore_ascii_case(&name))
+            .map(|(ek, _)| ek.clone())
+            .collect();
         if eks.is_empty() {
             eks.extend(EkName::parse(&name).ok().filter(|ek| !self.names.contains_key(ek)));
         }
