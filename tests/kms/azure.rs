@@ -319,7 +319,7 @@ fn list(azure: &Azure, settings: &str, environment: &[(&str, &str)]) -> (bool, S
     );
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_s3veil"));
-    command.args(["key", "list", "--config"]).arg(file).env_clear().envs(environment.iter().copied());
+    command.args(["key", "--config"]).arg(file).arg("list").env_clear().envs(environment.iter().copied());
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
@@ -492,7 +492,7 @@ fn settings_that_cannot_be_used() {
         (KEYS, &format!("{vault}{}", login.replace("\"t\"", "\"a/b\"")), "invalid tenant ID a/b"),
         (
             KEYS,
-            &format!("{vault}client_secret = {{ file = \"/no/such\" }}\n{}", &login[..30]),
+            &format!("{vault}{}", login.replace("\"s\"", "{ file = \"/no/such\" }")),
             "client_secret: cannot read the secret file /no/such",
         ),
         (KEYS, &format!("{vault}federated_token_file = \"/no/such\"\n"), "federated_token_file: cannot read"),
