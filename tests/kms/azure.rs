@@ -1,17 +1,20 @@
 //! Azure Key Vault and Managed HSM, against a vault of the tests' own (`azure_vault`).
 
+use std::io::Write as _;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use s3veil::kms::{EkName, Error, Kms, State, WrappedDek};
+use s3veil::seal::Dek;
 use serde_json::json;
 
 use crate::azure_vault::{Azure, CLIENT, IDENTITY_HEADER, TENANT};
 use crate::common::{build, context, ek};
 use crate::kms_contract::{ALL, Limits, check};
+use crate::servers;
 
 const KEYS: &str = "kind = \"azure-keys\"\n";
 const SECRETS: &str = "kind = \"azure-secrets\"\n";
@@ -504,4 +507,52 @@ fn settings_that_cannot_be_used() {
     }
     let unknown = build(&format!("{KEYS}{vault}tenant = \"t\"\n")).map(drop).unwrap_err();
     assert!(unknown.contains("tenant"), "{unknown}");
+}
+
+/// Microsoft's own client opens what s3veil wrapped, wraps what s3veil opens, and reads the vault of these tests as it reads
+/// Azure's: what holds for it holds for that client, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_microsofts_own_client() {
+    let python = match servers::tool("azure-python") {
+        Ok(python) => python,
+        Err(why) => return servers::skip(&why),
+    };
+    let azure = Azure::start().await;
+    let (kms, secrets) = (with_key(&azure).await, kms(&azure, SECRETS, ""));
+    for _ in 0..2 {
+        kms.rotate(&ek("a")).await.unwrap();
+    }
+    secrets.create(&ek("a")).await.unwrap();
+    let made = generate(&*kms, "a").await.unwrap();
+    let version = made.version.as_deref();
+    let sealed = generate(&*secrets, "a").await.unwrap();
+    let question = json!({
+        "vault": azure.origin,
+        "token": azure.state().token(),
+        "version": version,
+        "versions": azure.state().versions("keys", "a"),
+        "wrapped": hex::encode(made.wrapped.as_bytes()),
+    });
+    let mut child = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kms/azure_client.py"))
+        .env("REQUESTS_CA_BUNDLE", &azure.ca_file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bytes = |field: &str| hex::decode(answer[field].as_str().unwrap()).unwrap();
+    assert!(made.dek.is_same(&Dek::try_from(bytes("dek").as_slice()).unwrap()));
+
+    // That client has disabled the version at last, which locks it here too.
+    let theirs = WrappedDek::new(bytes("wrapped"));
+    let unwrap = async || kms.unwrap(&ek("a"), version, &theirs, &context("one")).await;
+    assert_eq!(unwrap().await.map(drop), Err(Error::Disabled(ek("a"))));
+    kms.enable(&ek("a")).await.unwrap();
+    assert!(made.dek.is_same(&unwrap().await.unwrap()));
+    let copied = secrets.unwrap(&ek("copy"), None, &sealed.wrapped, &context("one")).await;
+    assert!(sealed.dek.is_same(&copied.unwrap()), "a secret that it copied is the same EK");
 }

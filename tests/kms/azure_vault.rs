@@ -3,12 +3,14 @@
 //! No server that plays Azure can be had from a package registry, so this one does what Azure is known to do: it asks
 //! for a token with a challenge, gives lists in pages, keeps what is deleted, and goes on wrapping with a key that is disabled.
 //! Sources: Key Vault's REST reference (2025-07-01); azure-sdk-for-python 45342 and azure-sdk-for-js 24756 for the disabled.
+//! Microsoft's client for Python works with it (`azure.rs`).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der as Der};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
 use aws_lc_rs::rsa::{
     KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
@@ -61,7 +63,6 @@ pub struct State {
 
 struct Version {
     id: String,
-    created: i64,
     attributes: Value,
     material: Material,
 }
@@ -358,7 +359,7 @@ impl State {
         let id = format!("{:032x}", self.clock);
         let attributes =
             json!({ "enabled": true, "created": self.clock, "recoveryLevel": "Recoverable+Purgeable" });
-        let version = Version { id: id.clone(), created: self.clock, attributes, material };
+        let version = Version { id: id.clone(), attributes, material };
         self.live.entry(key).or_default().push(version);
         (200, self.whole(collection, name, &id))
     }
@@ -406,7 +407,15 @@ impl State {
         let attributes = version.attributes.clone();
         match &version.material {
             Material::Text(text) => json!({ "id": at, "value": text, "attributes": attributes }),
-            Material::Rsa(_) => json!({ "key": { "kid": at, "kty": "RSA" }, "attributes": attributes }),
+            Material::Rsa(key) => {
+                // A public key in DER ends with its modulus, and 65537 with two bytes of head.
+                let der: Der = key.public_key().as_der().unwrap();
+                let end = der.as_ref().len() - 5;
+                let n = BASE64.encode(&der.as_ref()[end - key.key_size_bytes()..end]);
+                let ops = ["wrapKey", "unwrapKey"];
+                let key = json!({ "kid": at, "kty": "RSA", "n": n, "e": "AQAB", "key_ops": ops });
+                json!({ "key": key, "attributes": attributes })
+            }
             Material::Aes(_) => json!({ "key": { "kid": at, "kty": "oct-HSM" }, "attributes": attributes }),
         }
     }
