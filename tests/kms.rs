@@ -13,5 +13,7 @@ mod common;
 
 #[path = "kms/azure.rs"]
 mod azure;
+#[path = "kms/azure_login.rs"]
+mod azure_login;
 #[path = "kms/azure_vault.rs"]
 mod azure_vault;

@@ -40,7 +40,10 @@ pub(super) fn of_ek(ek: &EkName, why: &azure_core::Error) -> Error {
     let Detail { code, message, innererror } = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
     let inner = innererror.unwrap_or_default().code;
     let status = u16::from(*status);
-    let said = || line(&format!("{status} {code} {inner}: {message}"));
+    let said = || {
+        let words = [status.to_string(), code.clone(), inner.clone(), message.clone()];
+        line(&words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+    };
     match (status, inner.as_str()) {
         (403, "KeyDisabled" | "SecretDisabled") => Error::Disabled(ek.clone()),
         (400, _) => Error::Malformed(said()),
@@ -99,9 +102,9 @@ mod tests {
         assert_eq!(answered(403, &with("innerError", "SecretDisabled")), Error::Disabled(ek.clone()));
         assert_eq!(
             answered(403, &with("innererror", "ForbiddenByPolicy")),
-            Error::Denied("403 Forbidden ForbiddenByPolicy: No.".into())
+            Error::Denied("403 Forbidden ForbiddenByPolicy No.".into())
         );
-        assert_eq!(answered(403, "<html>"), Error::Denied("403  :".into()));
+        assert_eq!(answered(403, "<html>"), Error::Denied("403".into()));
         assert_eq!(answered(404, "{}"), Error::NoSuchKey(ek.clone()));
         assert_eq!(answered(409, &with("innererror", "ObjectIsDeletedButRecoverable")), Error::Exists(ek));
         assert!(matches!(
