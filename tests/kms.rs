@@ -53,3 +53,9 @@ mod aws_chain;
 mod aws_kes;
 #[path = "kms/aws_server.rs"]
 mod aws_server;
+#[path = "kms/azure.rs"]
+mod azure;
+#[path = "kms/azure_login.rs"]
+mod azure_login;
+#[path = "kms/azure_vault.rs"]
+mod azure_vault;

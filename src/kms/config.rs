@@ -9,6 +9,7 @@ use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
 use super::aws::{AwsKmsConfig, AwsSecretsConfig};
+use super::azure::AzureConfig;
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
 
@@ -39,6 +40,10 @@ pub enum KmsConfig {
     AwsKms(AwsKmsConfig),
     /// AWS Secrets Manager.
     AwsSecretsManager(AwsSecretsConfig),
+    /// Azure Key Vault or Managed HSM: keys that never leave it.
+    AzureKeys(AzureConfig),
+    /// Azure Key Vault: secrets, as MinIO KES keeps them.
+    AzureSecrets(AzureConfig),
 }
 
 impl Config {
@@ -68,6 +73,8 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::GoogleSecretManager(config) => config.build(),
         KmsConfig::AwsKms(config) => config.build(),
         KmsConfig::AwsSecretsManager(config) => config.build(),
+        KmsConfig::AzureKeys(config) => config.build_keys(),
+        KmsConfig::AzureSecrets(config) => config.build_secrets(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

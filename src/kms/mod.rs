@@ -5,6 +5,7 @@
 //! call only [`Keys`].
 
 pub mod aws;
+pub mod azure;
 pub mod config;
 pub mod context;
 mod disk;

@@ -25,7 +25,7 @@ use crate::secret::Secret;
 use crate::watch::Watched;
 
 /// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest answer that is read, in bytes. A list of thousands of keys is shorter.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -173,19 +173,14 @@ impl Rest {
             request.headers_mut().insert(HOST, host);
         }
         let response = self.client.get().request(request).await.map_err(|why| away(&why))?;
-        let (parts, mut stream) = response.into_parts();
-        let mut body = Zeroizing::new(Vec::with_capacity(ANSWER_USUAL));
-        while let Some(frame) = stream.frame().await {
-            let data = frame.map_err(|why| away(&why))?.into_data().unwrap_or_default();
-            if body.len() + data.len() > ANSWER_MAX {
-                return Err(Error::Malformed(format!(
-                    "{endpoint}: an answer of more than {ANSWER_MAX} bytes"
-                )));
-            }
-            extend(&mut body, &data);
-        }
+        let (parts, stream) = response.into_parts();
+        let body = match gather(stream).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return Err(Error::Malformed(format!("{endpoint}: {TOO_LONG}"))),
+            Err(why) => return Err(away(&why)),
+        };
         let reply = Reply { status: parts.status, headers: parts.headers, body };
-        if reply.is_transient() {
+        if is_transient(reply.status) {
             Err(Error::Unavailable(format!("{endpoint}: {}", reply.summary())))
         } else {
             Ok(reply)
@@ -240,8 +235,26 @@ fn refuses_certificate(why: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// What [`gather`] could not hold, in words.
+pub(super) const TOO_LONG: &str = "the answer is longer than 4 MiB";
+
+/// All of an answer, in memory that is wiped. `None` if it is longer than any answer of a KMS.
+pub(super) async fn gather(
+    mut stream: hyper::body::Incoming,
+) -> Result<Option<Zeroizing<Vec<u8>>>, hyper::Error> {
+    let mut body = Zeroizing::new(Vec::with_capacity(ANSWER_USUAL));
+    while let Some(frame) = stream.frame().await {
+        let data = frame?.into_data().unwrap_or_default();
+        if body.len() + data.len() > ANSWER_MAX {
+            return Ok(None);
+        }
+        extend(&mut body, &data);
+    }
+    Ok(Some(body))
+}
+
 /// Bytes that are wiped once they have been sent.
-struct Wiped(Zeroizing<Vec<u8>>);
+pub(super) struct Wiped(pub(super) Zeroizing<Vec<u8>>);
 
 impl AsRef<[u8]> for Wiped {
     fn as_ref(&self) -> &[u8] {
@@ -298,12 +311,12 @@ impl Reply {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{} {}", self.status, text).trim_end().to_owned()
     }
+}
 
-    fn is_transient(&self) -> bool {
-        let status = self.status;
-        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
-    }
+/// True for an answer that may be another next time.
+pub(super) fn is_transient(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
 /// The bytes that a text in an answer holds in standard base64.
