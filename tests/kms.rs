@@ -10,3 +10,14 @@ mod servers;
 
 #[path = "kms/common.rs"]
 mod common;
+
+#[path = "kms/ciphertrust.rs"]
+mod ciphertrust;
+#[path = "kms/ciphertrust_server.rs"]
+mod ciphertrust_server;
+#[path = "kms/kmip.rs"]
+mod kmip;
+#[path = "kms/kmip_fake.rs"]
+mod kmip_fake;
+#[path = "kms/kmip_server.rs"]
+mod kmip_server;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::ciphertrust::{CipherTrustConfig, CipherTrustSecretsConfig};
+use super::kmip::KmipConfig;
 use super::local::LocalConfig;
 
 /// The KMSs by name, as typed. The name stands in every envelope.
@@ -18,6 +20,14 @@ pub struct Config(HashMap<String, KmsConfig>);
 pub enum KmsConfig {
     /// The embedded keystore.
     Local(LocalConfig),
+    /// A KMIP server.
+    Kmip(KmipConfig),
+    /// Thales CipherTrust Manager, which does the cryptography.
+    #[serde(rename = "ciphertrust")]
+    CipherTrust(CipherTrustConfig),
+    /// Secrets in Thales CipherTrust Manager, or in a Gemalto KeySecure, laid out as MinIO KES does.
+    #[serde(rename = "ciphertrust-secrets")]
+    CipherTrustSecrets(CipherTrustSecretsConfig),
 }
 
 impl Config {
@@ -39,6 +49,9 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
     }
     let kms = match config {
         KmsConfig::Local(config) => config.build(),
+        KmsConfig::Kmip(config) => config.build(),
+        KmsConfig::CipherTrust(config) => config.build(),
+        KmsConfig::CipherTrustSecrets(config) => config.build(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

@@ -4,10 +4,13 @@
 //! store and does the cryptography here ([`secrets`]). The embedded keystore ([`local`]) is of the second. Other rooms
 //! call only [`Keys`].
 
+pub mod ciphertrust;
 pub mod config;
 pub mod context;
 pub mod error;
+mod gcm;
 pub mod keys;
+pub mod kmip;
 pub mod local;
 pub mod name;
 mod rest;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek, unsupported};
 use crate::seal::Dek;
-use key::SecretKey;
+pub(super) use key::{Cipher, SecretKey};
 
 /// Who made a key, as its secret says. KES shows the identity of its client here, and does not check it.
 const CREATED_BY: &str = "s3veil";
