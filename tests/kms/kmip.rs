@@ -324,15 +324,21 @@ async fn fake_goes_and_another_endpoint_answers() {
 async fn fake_checks_certificates_and_is_checked() {
     let certificates = Certificates::new();
     let fake = Fake::start(&certificates, Rules::default()).await;
+    // Two that the server does not know, one of them by the name of the one that it knows.
     certificates.stranger("stranger");
+    certificates.stranger("tests");
     let settings = certificates.settings(fake.port, "");
     let wrong_ca = build(&settings.replace("ca.pem", "stranger-ca.pem")).unwrap();
     let why = wrong_ca.list().await.unwrap_err();
     assert!(matches!(&why, Error::Unavailable(text) if text.contains("certificate")), "{why}");
 
+    for name in ["/tests.", "/stranger."] {
+        let kms = build(&settings.replace("/client.", name)).unwrap();
+        let why = kms.list().await.unwrap_err();
+        assert!(matches!(&why, Error::Denied(text) if text.contains("client certificate")), "{why}");
+    }
     let kms = build(&settings.replace("/client.", "/stranger.")).unwrap();
-    let why = kms.list().await.unwrap_err();
-    assert!(matches!(&why, Error::Denied(text) if text.contains("client certificate")), "{why}");
+    assert!(kms.list().await.is_err());
     for end in ["key", "pem"] {
         let from = certificates.path(&format!("client.{end}"));
         std::fs::copy(from, certificates.path(&format!("stranger.{end}"))).unwrap();

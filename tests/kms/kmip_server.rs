@@ -19,7 +19,7 @@ impl Certificates {
     /// An authority (`ca.pem`), a server's certificate for 127.0.0.1 (`server.pem`) and the client's (`client.pem`).
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ca = authority(&dir.path().join("ca.pem"));
+        let ca = authority(&dir.path().join("ca.pem"), "tests");
         let made = Self { dir, ca };
         made.issue(&made.ca, "server", ExtendedKeyUsagePurpose::ServerAuth);
         made.issue(&made.ca, "client", ExtendedKeyUsagePurpose::ClientAuth);
@@ -37,7 +37,7 @@ impl Certificates {
 
     /// The same from another authority, `NAME-ca.pem`.
     pub fn stranger(&self, name: &str) {
-        let ca = authority(&self.path(&format!("{name}-ca.pem")));
+        let ca = authority(&self.path(&format!("{name}-ca.pem")), name);
         self.issue(&ca, name, ExtendedKeyUsagePurpose::ClientAuth);
     }
 
@@ -63,9 +63,10 @@ impl Certificates {
     }
 }
 
-fn authority(file: &Path) -> Issuer<'static, KeyPair> {
+fn authority(file: &Path, name: &str) -> Issuer<'static, KeyPair> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     fs::write(file, params.self_signed(&key).unwrap().pem()).unwrap();
     Issuer::new(params, key)

@@ -225,6 +225,8 @@ fn is_about_the_client(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateRequired
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
+            // From an authority that is called as one that the server knows, but is another.
+            | AlertDescription::DecryptError
     )
 }
 
