@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
-use super::ciphertrust::{CipherTrustConfig, CipherTrustSecretsConfig};
+use super::ciphertrust::CipherTrustConfig;
 use super::kmip::KmipConfig;
 use super::local::LocalConfig;
 
@@ -27,7 +27,24 @@ pub enum KmsConfig {
     CipherTrust(CipherTrustConfig),
     /// Secrets in Thales CipherTrust Manager, or in a Gemalto KeySecure, laid out as MinIO KES does.
     #[serde(rename = "ciphertrust-secrets")]
-    CipherTrustSecrets(CipherTrustSecretsConfig),
+    CipherTrustSecrets(CipherTrustConfig),
+}
+
+/// One address, or several ways to the same KMS.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an address, or a list of addresses")]
+pub(super) enum Endpoints {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl From<Endpoints> for Vec<String> {
+    fn from(endpoints: Endpoints) -> Self {
+        match endpoints {
+            Endpoints::One(endpoint) => vec![endpoint],
+            Endpoints::Several(endpoints) => endpoints,
+        }
+    }
 }
 
 impl Config {
@@ -51,7 +68,7 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::Local(config) => config.build(),
         KmsConfig::Kmip(config) => config.build(),
         KmsConfig::CipherTrust(config) => config.build(),
-        KmsConfig::CipherTrustSecrets(config) => config.build(),
+        KmsConfig::CipherTrustSecrets(config) => config.build_secrets(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

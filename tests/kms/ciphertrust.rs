@@ -16,7 +16,7 @@ const SECRETS: Limits = Limits { can_lock: false, can_rotate: false, ..ALL };
 
 fn settings(certificates: &Certificates, port: u16, more: &str) -> String {
     let ca = certificates.path("ca.pem");
-    format!("endpoints = [\"https://127.0.0.1:{port}\"]\nca_file = {ca:?}\n{more}\n")
+    format!("endpoint = \"https://127.0.0.1:{port}\"\nca_file = {ca:?}\n{more}\n")
 }
 
 fn with_password(certificates: &Certificates, server: &Server, kind: &str) -> String {
@@ -278,6 +278,8 @@ fn settings_that_are_wrong_say_what_to_do() {
             let why = build(&of(more)).err().expect(more);
             assert!(parts.iter().all(|part| why.contains(part)), "{more}: {why}");
         }
+        let keys = build(&of("refresh_token = \"t\"\nkeys = { a = \"x\" }"));
+        assert_eq!(keys.is_ok(), kind == "ciphertrust", "a secret has the name of its EK");
         let plain = of("refresh_token = \"t\"").replace("https://127.0.0.1", "http://cm.example.com");
         let why = build(&plain).err().unwrap();
         assert!(why.contains("endpoint") && why.contains("http://cm.example.com"), "{why}");

@@ -366,7 +366,13 @@ fn parameters(payload: &Node) -> bool {
     assert_eq!(parameters.get(0x42_0011).number(), 9, "GCM");
     assert_eq!(parameters.get(0x42_0028).number(), 3, "AES");
     assert_eq!(parameters.get(0x42_00ce).number(), 16, "bytes of the tag");
-    parameters.find(0x42_00c5).is_some()
+    let random = parameters.find(0x42_00c5).is_some();
+    assert_eq!(
+        parameters.find(0x42_00cd).map(|length| length.number()),
+        random.then_some(12),
+        "bytes of the IV"
+    );
+    random
 }
 
 fn encrypt(key: &Key, payload: &Node, lie: Option<Lie>) -> Vec<u8> {

@@ -54,8 +54,8 @@ impl Certificates {
     /// The settings of `[kms.NAME]` for a server on this port, with more below.
     pub fn settings(&self, port: u16, more: &str) -> String {
         format!(
-            "kind = \"kmip\"\nendpoints = [\"127.0.0.1:{port}\"]\nca_file = {:?}\nclient_certificate = {:?}\n\
-             client_key = {:?}\n{more}\n",
+            "kind = \"kmip\"\nendpoint = \"127.0.0.1:{port}\"\nca_file = {:?}\ncertificate_file = {:?}\n\
+             key_file = {:?}\n{more}\n",
             self.path("ca.pem"),
             self.path("client.pem"),
             self.path("client.key")
@@ -72,10 +72,24 @@ fn authority(file: &Path, name: &str) -> Issuer<'static, KeyPair> {
     Issuer::new(params, key)
 }
 
+/// Starts PyKMIP without its two helpers, which watch the policy files: they are processes that outlive a killed server.
+const LAUNCHER: &str = r#"
+import multiprocessing, sys
+from kmip.services.server import monitor, server
+
+class Nothing:
+    dict = staticmethod(dict)
+    def __init__(self, *_): pass
+    def __getattr__(self, _): return lambda: None
+
+multiprocessing.Manager = monitor.PolicyDirectoryMonitor = Nothing
+server.main(sys.argv[1:])
+"#;
+
 /// A running PyKMIP. Its keys are in the certificates' directory, so it finds them again.
 pub struct PyKmip {
     pub port: u16,
-    server: Server,
+    _server: Server,
 }
 
 impl PyKmip {
@@ -85,7 +99,7 @@ impl PyKmip {
 
     /// On this port, or a free one.
     pub fn start_at(certificates: &Certificates, port: Option<u16>) -> Result<Self, String> {
-        let program = servers::tool("pykmip-server")?;
+        let program = servers::tool("pykmip-server")?.canonicalize().map_err(|why| why.to_string())?;
         let (server, [free]) = servers::start("pykmip", |dir, [free]| {
             let port = port.unwrap_or(free);
             let policies = dir.join("policies");
@@ -102,14 +116,10 @@ impl PyKmip {
             );
             let config = dir.join("server.conf");
             fs::write(&config, text).map_err(|why| why.to_string())?;
-            let mut command = Command::new(&program);
-            command.arg("-f").arg(config).arg("-l").arg(dir.join("pykmip.log"));
+            let mut command = Command::new(program.with_file_name("python"));
+            command.args(["-c", LAUNCHER, "-f"]).arg(config).arg("-l").arg(dir.join("pykmip.log"));
             Ok(Plan { command, ready: vec![Ready::listening(port)], litter: vec![] })
         })?;
-        Ok(Self { port: port.unwrap_or(free), server })
-    }
-
-    pub fn log(&self) -> String {
-        self.server.log()
+        Ok(Self { port: port.unwrap_or(free), _server: server })
     }
 }

@@ -248,17 +248,22 @@ impl Keys {
         Ok(EkInfo { created, version: Some(key.version.to_string()), ..EkInfo::new(ek.clone(), state) })
     }
 
+    /// The versions that are not destroyed.
+    async fn living(&self, ek: &EkName) -> Result<Vec<Key>, Error> {
+        let mut keys = self.versions(ek).await?;
+        keys.retain(|key| !key.is_destroyed());
+        if keys.is_empty() { Err(Error::NoSuchKey(ek.clone())) } else { Ok(keys) }
+    }
+
     pub(super) async fn disable(&self, ek: &EkName) -> Result<(), Error> {
-        self.current(ek).await?;
-        for key in self.versions(ek).await?.iter().filter(|key| key.is("Active")) {
+        for key in self.living(ek).await?.iter().filter(|key| key.is("Active")) {
             self.set_state(ek, key, "revoke", "CessationOfOperation").await?;
         }
         Ok(())
     }
 
     pub(super) async fn enable(&self, ek: &EkName) -> Result<(), Error> {
-        self.current(ek).await?;
-        for key in self.versions(ek).await?.iter().filter(|key| !key.is("Active") && !key.is_destroyed()) {
+        for key in self.living(ek).await?.iter().filter(|key| !key.is("Active")) {
             if !key.is("Deactivated") {
                 return Err(Error::Unsupported { kind: KIND, operation: "enable compromised or pre-active" });
             }

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::config::Endpoints;
 use super::gcm::{IV_LEN, Sealed, aad};
 use super::rest::{IdentitySource, RestConfig};
 use super::secrets::{SecretKms, random};
@@ -29,12 +30,12 @@ use session::{Login, Session};
 
 const KIND: &str = "ciphertrust";
 
-/// CipherTrust Manager as typed in `proxy.toml`.
+/// CipherTrust Manager as typed in `proxy.toml`, for its keys or for its secrets.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CipherTrustConfig {
-    /// `https://HOST[:PORT]`, each a node of the same cluster.
-    endpoints: Vec<String>,
+    /// `https://HOST[:PORT]`, or a list of them, each a node of the same cluster.
+    endpoint: Endpoints,
     /// Roots to trust instead of the system's, in PEM.
     ca_file: Option<PathBuf>,
     username: Option<String>,
@@ -43,75 +44,52 @@ pub struct CipherTrustConfig {
     refresh_token: Option<SecretSource>,
     /// The domain to log in to; the root domain if left out.
     domain: Option<String>,
-    /// Names at the server of EKs that are called otherwise there.
+    /// Names at the server of EKs that are called otherwise there. Not for secrets.
     #[serde(default)]
     keys: HashMap<EkName, String>,
 }
 
-/// The secrets of CipherTrust Manager, or of a KeySecure, as typed in `proxy.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CipherTrustSecretsConfig {
-    /// `https://HOST[:PORT]`, each a node of the same cluster.
-    endpoints: Vec<String>,
-    /// Roots to trust instead of the system's, in PEM.
-    ca_file: Option<PathBuf>,
-    username: Option<String>,
-    password: Option<SecretSource>,
-    /// Instead of the two above.
-    refresh_token: Option<SecretSource>,
-    /// The domain to log in to; the root domain if left out.
-    domain: Option<String>,
-}
-
 impl CipherTrustConfig {
-    /// Reads certificates and credentials. The server is not contacted.
+    /// The KMS on the server's keys. It is not contacted.
     ///
     /// Errors: a message that names the key, its value and the remedy.
-    pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
-        let login = login(self.username, self.password, self.refresh_token)?;
-        let session = session(self.endpoints, self.ca_file, login, self.domain)?;
-        Ok(Box::new(CipherTrust { keys: Keys { session, names: self.keys } }))
+    pub fn build(mut self) -> Result<Box<dyn Kms>, ConfigError> {
+        let names = std::mem::take(&mut self.keys);
+        Ok(Box::new(CipherTrust { keys: Keys { session: self.session()?, names } }))
     }
-}
 
-impl CipherTrustSecretsConfig {
-    /// Reads certificates and credentials. The server is not contacted.
+    /// The KMS on the server's secrets. It is not contacted.
     ///
     /// Errors: a message that names the key, its value and the remedy.
-    pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
-        let login = login(self.username, self.password, self.refresh_token)?;
-        let session = session(self.endpoints, self.ca_file, login, self.domain)?;
-        Ok(Box::new(SecretKms::new(Secrets { session })))
-    }
-}
-
-fn login(
-    username: Option<String>,
-    password: Option<SecretSource>,
-    refresh_token: Option<SecretSource>,
-) -> Result<Login, String> {
-    match (username, password, refresh_token) {
-        (None, None, Some(token)) => {
-            let token = token.watch().map_err(|why| format!("refresh_token: {why}"))?;
-            Ok(Login::RefreshToken(token))
+    pub fn build_secrets(self) -> Result<Box<dyn Kms>, ConfigError> {
+        if let Some(ek) = self.keys.keys().next() {
+            return Err(
+                format!("keys.{ek}: a secret has the name of its EK, as in MinIO KES. Remove it").into()
+            );
         }
-        (Some(username), Some(password), None) => {
-            let password = password.watch().map_err(|why| format!("password: {why}"))?;
-            Ok(Login::Password { username, password })
-        }
-        _ => Err("credentials: give either refresh_token, or username and password".into()),
+        Ok(Box::new(SecretKms::new(Secrets { session: self.session()? })))
     }
-}
 
-fn session(
-    endpoints: Vec<String>,
-    ca_file: Option<PathBuf>,
-    login: Login,
-    domain: Option<String>,
-) -> Result<Session, String> {
-    let rest = RestConfig { endpoints, ca_file, identity: IdentitySource::None }.build()?;
-    Ok(Session::new(rest, login, domain))
+    /// Reads certificates and credentials.
+    fn session(self) -> Result<Session, String> {
+        let login = match (self.username, self.password, self.refresh_token) {
+            (None, None, Some(token)) => {
+                let token = token.watch().map_err(|why| format!("refresh_token: {why}"))?;
+                Login::RefreshToken(token)
+            }
+            (Some(username), Some(password), None) => {
+                let password = password.watch().map_err(|why| format!("password: {why}"))?;
+                Login::Password { username, password }
+            }
+            _ => return Err("credentials: give either refresh_token, or username and password".into()),
+        };
+        let rest = RestConfig {
+            endpoints: self.endpoint.into(),
+            ca_file: self.ca_file,
+            identity: IdentitySource::None,
+        };
+        Ok(Session::new(rest.build()?, login, self.domain))
+    }
 }
 
 struct CipherTrust {

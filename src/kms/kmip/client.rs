@@ -193,7 +193,8 @@ impl Client {
                 (Iv::Ours(iv), None) => iv.as_slice(),
                 (Iv::Ours(iv), Some(answered)) if iv == answered => answered,
                 (Iv::Ours(_), Some(_)) => return Err(lie("it encrypted under another IV")),
-                (Iv::Theirs, Some(answered)) => answered,
+                (Iv::Theirs, Some(answered)) if answered.len() == IV_LEN => answered,
+                (Iv::Theirs, Some(_)) => return Err(lie("its IV is not 12 bytes long; set iv = \"client\"")),
                 (Iv::Theirs, None) => return Err(lie("it chose no IV; set iv = \"client\"")),
             };
             let ciphertext = field(payload, tag::DATA, "no ciphertext")?;
@@ -302,6 +303,7 @@ fn parameters(w: &mut Writer, random_iv: bool) {
         w.enumeration(tag::CRYPTOGRAPHIC_ALGORITHM, AES);
         if random_iv {
             w.boolean(tag::RANDOM_IV, true);
+            w.integer(tag::IV_LENGTH, IV_LEN as i32);
         }
         w.integer(tag::TAG_LENGTH, TAG_LEN as i32);
     });

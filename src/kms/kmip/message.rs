@@ -64,6 +64,7 @@ pub(super) mod tag {
     pub(in super::super) const UNIQUE_IDENTIFIER: Tag = 0x42_0094;
     pub(in super::super) const DATA: Tag = 0x42_00c2;
     pub(in super::super) const RANDOM_IV: Tag = 0x42_00c5;
+    pub(in super::super) const IV_LENGTH: Tag = 0x42_00cd;
     pub(in super::super) const TAG_LENGTH: Tag = 0x42_00ce;
     pub(in super::super) const AEAD_ADDITIONAL_DATA: Tag = 0x42_00fe;
     pub(in super::super) const AEAD_TAG: Tag = 0x42_00ff;
@@ -194,11 +195,15 @@ impl Failure {
     }
 
     /// True if the object's state, or who asks, is what is refused, and not the data: AuthenticationNotSuccessful,
-    /// PermissionDenied, NotAuthorised, ServerLimitExceeded, ProtectionStorageUnavailable and those above.
+    /// PermissionDenied, NotAuthorised, ServerLimitExceeded, WrongKeyLifecycleState, ProtectionStorageUnavailable and
+    /// those above.
     pub(super) fn is_not_about_data(&self) -> bool {
         self.is_not_found()
             || self.is_unsupported()
-            || matches!(self, Self::Kms(_) | Self::Refused { reason: 0x03 | 0x0c | 0x39 | 0x3a | 0x44, .. })
+            || matches!(
+                self,
+                Self::Kms(_) | Self::Refused { reason: 0x03 | 0x0c | 0x39 | 0x3a | 0x43 | 0x44, .. }
+            )
     }
 
     /// The error for an EK. Source of the numbers: specification 2.1, section 11.46 "Result Reason Enumeration".

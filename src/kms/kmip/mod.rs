@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::config::Endpoints;
 use super::gcm::{IV_LEN, Sealed, aad};
 use super::secrets::{Cipher, SecretKey, random};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek};
@@ -38,14 +39,14 @@ const KIND: &str = "kmip";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KmipConfig {
-    /// `HOST[:PORT]`, each a way to the same keys; port 5696 if left out.
-    endpoints: Vec<String>,
+    /// `HOST[:PORT]`, or a list of them, each a way to the same keys; port 5696 if left out.
+    endpoint: Endpoints,
     /// Roots to trust instead of the system's, in PEM.
     ca_file: Option<PathBuf>,
     /// Who s3veil is, in PEM: the certificate and those between it and a root.
-    client_certificate: PathBuf,
+    certificate_file: PathBuf,
     /// The certificate's private key, in PEM.
-    client_key: PathBuf,
+    key_file: PathBuf,
     /// The version to speak. The highest that the server says it does, if left out.
     version: Option<Version>,
     #[serde(default)]
@@ -88,10 +89,10 @@ impl KmipConfig {
             return Err(format!("keys.{ek}: '{id}' is no identifier. Give one of 1 to 256 bytes").into());
         }
         let pool = PoolConfig {
-            endpoints: self.endpoints,
+            endpoints: self.endpoint.into(),
             ca_file: self.ca_file,
-            certificate: self.client_certificate,
-            key: self.client_key,
+            certificate: self.certificate_file,
+            key: self.key_file,
         };
         let client = Client::new(pool.build()?, self.version);
         let eks = Eks { client, pinned: self.keys };

@@ -82,12 +82,12 @@ impl PoolConfig {
     pub(super) fn build(self) -> Result<Pool, String> {
         let endpoints = self.endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
-            return Err("endpoints: none. Write [\"HOST:PORT\"]".into());
+            return Err("endpoint: missing. Write HOST:PORT".into());
         }
         let files = self.ca_file.iter().chain([&self.certificate, &self.key]).cloned().collect();
         let tls = Watched::new(files, move || {
             let identity = Identity::from_pem_files(&self.certificate, &self.key)
-                .map_err(|why| format!("client_certificate, client_key: {why}"))?;
+                .map_err(|why| format!("certificate_file, key_file: {why}"))?;
             Ok(TlsConnector::from(Arc::new(net::tls(self.ca_file.as_deref(), Some(identity))?)))
         })?;
         Ok(Pool {
@@ -103,7 +103,7 @@ impl PoolConfig {
 /// `HOST` or `HOST:PORT`; an IPv6 address with a port stands in brackets.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     let wrong =
-        |why: &str| format!("endpoints: '{text}' {why}. Write HOST:PORT, such as kmip.example.com:5696");
+        |why: &str| format!("endpoint: '{text}' {why}. Write HOST:PORT, such as kmip.example.com:5696");
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
             (host, port.parse().map_err(|_| wrong("has no number for a port"))?)
