@@ -344,3 +344,63 @@ fn same(payload: &Item<'_>, id: &str) -> Result<(), Error> {
 fn field<'a>(payload: &Item<'a>, tag: u32, missing: &str) -> Result<&'a [u8], Error> {
     payload.find(tag).and_then(Item::bytes).ok_or_else(|| lie(missing))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    /// The answer to Get Attributes, in 2.x.
+    fn message() -> Vec<u8> {
+        let mut w = Writer::default();
+        w.structure(tag::RESPONSE_MESSAGE, |w| {
+            w.structure(tag::BATCH_ITEM, |w| {
+                w.enumeration(tag::OPERATION, Operation::GetAttributes as u32);
+                w.enumeration(tag::RESULT_STATUS, 0);
+                w.structure(tag::RESPONSE_PAYLOAD, |w| {
+                    w.text(tag::UNIQUE_IDENTIFIER, "id");
+                    w.structure(tag::ATTRIBUTES, |w| {
+                        w.enumeration(tag::STATE, 2);
+                        w.integer(tag::CRYPTOGRAPHIC_LENGTH, 128);
+                        w.structure(tag::NAME, |w| w.text(tag::NAME_VALUE, "a"));
+                        w.structure(tag::LINK, |w| {
+                            w.enumeration(tag::LINK_TYPE, REPLACED_OBJECT);
+                            w.text(tag::LINKED_OBJECT_IDENTIFIER, "older");
+                        });
+                    });
+                });
+            });
+        });
+        w.finish().to_vec()
+    }
+
+    fn read(message: &[u8]) -> Result<Facts, Failure> {
+        answer(message, Operation::GetAttributes, Facts::read)
+    }
+
+    #[test]
+    fn facts() {
+        let facts = read(&message()).unwrap();
+        let expected = Facts {
+            life: Life::Active,
+            names: vec!["a".into()],
+            created: None,
+            predecessor: Some("older".into()),
+            successor: None,
+            is_aes256: false,
+        };
+        assert_eq!(facts, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_panics(at in any::<usize>(), byte in any::<u8>(), cut in any::<usize>()) {
+            let mut message = message();
+            let len = message.len();
+            message[at % len] = byte;
+            let _ = read(&message);
+            assert!(read(&message[..cut % len]).is_err());
+        }
+    }
+}

@@ -65,13 +65,15 @@ impl Eks {
             return self.key(ek, id).await?.ok_or_else(none);
         }
         let mut keys = self.named(ek).await?;
+        if keys.is_empty() {
+            return Err(none());
+        }
         // Some servers leave the old key its name. And one that is deactivated makes room for another.
         if keys.len() > 1 {
             keys.retain(|key| key.facts.successor.is_none() && key.facts.life == Life::Active);
         }
         match (keys.pop(), keys.len()) {
             (Some(key), 0) => Ok(key),
-            (None, _) if self.named(ek).await?.is_empty() => Err(none()),
             (None, _) => Err(Error::Disabled(ek.clone())),
             (Some(_), _) => Err(Error::Denied(format!(
                 "several keys of the server are called '{ek}'; name the one that is meant in `keys`"
