@@ -330,6 +330,21 @@ async fn fake_goes_and_another_endpoint_answers() {
     assert!(answers[2].is_ok(), "{answers:?}");
 }
 
+/// An endpoint that takes connections and says nothing, and a caller with less patience than the connection has.
+#[tokio::test]
+async fn fake_is_asked_when_another_endpoint_hangs() {
+    let certificates = Certificates::new();
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let fake = Fake::start(&certificates, Rules::default()).await;
+    let port = mute.local_addr().unwrap().port();
+    let both = format!("[\"127.0.0.1:{port}\", \"127.0.0.1:{}\"]", fake.port);
+    let settings = certificates.settings(port, "");
+    let kms = build(&settings.replace(&format!("\"127.0.0.1:{port}\""), &both)).unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(200), kms.list()).await;
+    assert!(given_up.is_err(), "nothing answers");
+    assert_eq!(kms.list().await, Ok(vec![]));
+}
+
 /// K-11, and a certificate that is renewed in its file.
 #[tokio::test]
 async fn fake_checks_certificates_and_is_checked() {

@@ -122,13 +122,10 @@ impl Pool {
     /// certificate; [`Error::Malformed`] for an answer that is not KMIP.
     pub(super) async fn exchange(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let at = self.next.load(Ordering::Relaxed);
-        let endpoint = &self.endpoints[at % self.endpoints.len()];
+        let mut turn = Turn { next: &self.next, at: self.next.load(Ordering::Relaxed), served: false };
+        let endpoint = &self.endpoints[turn.at % self.endpoints.len()];
         let answer = self.ask(endpoint, request).await;
-        if matches!(answer, Err(Error::Unavailable(_))) {
-            // One that fails moves all who asked it on, once.
-            self.next.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
+        turn.served = !matches!(answer, Err(Error::Unavailable(_)));
         answer
     }
 
@@ -163,6 +160,22 @@ impl Pool {
             }
         }
         None
+    }
+}
+
+/// A call at an endpoint. One that is not served moves all who ask there on, once; also one that the caller has given up.
+struct Turn<'a> {
+    next: &'a AtomicUsize,
+    at: usize,
+    served: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.served {
+            let on = self.at.wrapping_add(1);
+            self.next.compare_exchange(self.at, on, Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
     }
 }
 
