@@ -11,6 +11,26 @@ mod servers;
 #[path = "kms/common.rs"]
 mod common;
 
+#[path = "kms/aws.rs"]
+mod aws;
+#[path = "kms/aws_calls.rs"]
+mod aws_calls;
+#[path = "kms/aws_chain.rs"]
+mod aws_chain;
+#[path = "kms/aws_kes.rs"]
+mod aws_kes;
+#[path = "kms/aws_server.rs"]
+mod aws_server;
+#[path = "kms/azure.rs"]
+mod azure;
+#[path = "kms/azure_login.rs"]
+mod azure_login;
+#[path = "kms/azure_vault.rs"]
+mod azure_vault;
+#[path = "kms/ciphertrust.rs"]
+mod ciphertrust;
+#[path = "kms/ciphertrust_server.rs"]
+mod ciphertrust_server;
 #[path = "kms/google.rs"]
 mod google;
 #[path = "kms/google_keys.rs"]
@@ -29,6 +49,12 @@ mod kes_environment;
 mod kes_lies;
 #[path = "kms/kes_server.rs"]
 mod kes_server;
+#[path = "kms/kmip.rs"]
+mod kmip;
+#[path = "kms/kmip_fake.rs"]
+mod kmip_fake;
+#[path = "kms/kmip_server.rs"]
+mod kmip_server;
 #[path = "kms/locks.rs"]
 mod locks;
 #[path = "kms/outage.rs"]
@@ -43,19 +69,3 @@ mod vault_kes;
 mod vault_login;
 #[path = "kms/vault_server.rs"]
 mod vault_server;
-#[path = "kms/aws.rs"]
-mod aws;
-#[path = "kms/aws_calls.rs"]
-mod aws_calls;
-#[path = "kms/aws_chain.rs"]
-mod aws_chain;
-#[path = "kms/aws_kes.rs"]
-mod aws_kes;
-#[path = "kms/aws_server.rs"]
-mod aws_server;
-#[path = "kms/azure.rs"]
-mod azure;
-#[path = "kms/azure_login.rs"]
-mod azure_login;
-#[path = "kms/azure_vault.rs"]
-mod azure_vault;

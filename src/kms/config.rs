@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+use super::aws::{AwsKmsConfig, AwsSecretsConfig};
+use super::azure::AzureConfig;
+use super::ciphertrust::CipherTrustConfig;
 use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
-use super::aws::{AwsKmsConfig, AwsSecretsConfig};
-use super::azure::AzureConfig;
+use super::kmip::KmipConfig;
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
 
@@ -44,6 +46,14 @@ pub enum KmsConfig {
     AzureKeys(AzureConfig),
     /// Azure Key Vault: secrets, as MinIO KES keeps them.
     AzureSecrets(AzureConfig),
+    /// A KMIP server.
+    Kmip(KmipConfig),
+    /// Thales CipherTrust Manager, which does the cryptography.
+    #[serde(rename = "ciphertrust")]
+    CipherTrust(CipherTrustConfig),
+    /// Secrets in Thales CipherTrust Manager, or in a Gemalto KeySecure, laid out as MinIO KES does.
+    #[serde(rename = "ciphertrust-secrets")]
+    CipherTrustSecrets(CipherTrustConfig),
 }
 
 impl Config {
@@ -75,6 +85,9 @@ fn build((name, config): (String, KmsConfig)) -> Result<(String, Box<dyn Kms>), 
         KmsConfig::AwsSecretsManager(config) => config.build(),
         KmsConfig::AzureKeys(config) => config.build_keys(),
         KmsConfig::AzureSecrets(config) => config.build_secrets(),
+        KmsConfig::Kmip(config) => config.build(),
+        KmsConfig::CipherTrust(config) => config.build(),
+        KmsConfig::CipherTrustSecrets(config) => config.build_secrets(),
     };
     let kms = kms.map_err(|why| match std::error::Error::source(&why) {
         Some(cause) => format!("kms.{name}: {why}: {cause}"),

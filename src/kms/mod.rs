@@ -6,14 +6,17 @@
 
 pub mod aws;
 pub mod azure;
+pub mod ciphertrust;
 pub mod config;
 pub mod context;
 mod disk;
 pub mod error;
+mod gcm;
 pub mod google;
 mod guard;
 pub mod kes;
 pub mod keys;
+pub mod kmip;
 pub mod local;
 pub mod name;
 mod rest;

@@ -14,8 +14,8 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -42,6 +42,31 @@ pub(super) struct RestConfig {
     pub ca_file: Option<PathBuf>,
     /// What s3veil shows the server, if it asks.
     pub identity: IdentitySource,
+}
+
+/// One address, or several ways to the same KMS, as typed.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an address, or a list of addresses")]
+pub enum Endpoints {
+    /// `"https://..."`.
+    One(String),
+    /// `["https://...", ...]`: the next one is asked when one does not answer.
+    Several(Vec<String>),
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl From<Endpoints> for Vec<String> {
+    fn from(endpoints: Endpoints) -> Self {
+        match endpoints {
+            Endpoints::One(endpoint) => vec![endpoint],
+            Endpoints::Several(endpoints) => endpoints,
+        }
+    }
 }
 
 /// Where the client certificate is.
@@ -86,7 +111,6 @@ pub(super) struct Ask {
 /// The answer, whatever its status.
 pub(super) struct Reply {
     pub status: StatusCode,
-    pub headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
 }
 
@@ -179,7 +203,7 @@ impl Rest {
             Ok(None) => return Err(Error::Malformed(format!("{endpoint}: {TOO_LONG}"))),
             Err(why) => return Err(away(&why)),
         };
-        let reply = Reply { status: parts.status, headers: parts.headers, body };
+        let reply = Reply { status: parts.status, body };
         if is_transient(reply.status) {
             Err(Error::Unavailable(format!("{endpoint}: {}", reply.summary())))
         } else {

@@ -263,7 +263,15 @@ impl Ready {
         Self { port, path, expect: expect.into() }
     }
 
+    /// For a server that does not speak HTTP: it takes connections.
+    pub fn listening(port: u16) -> Self {
+        Self { port, path: "", expect: String::new() }
+    }
+
     fn holds(&self) -> bool {
+        if self.path.is_empty() {
+            return TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
+        }
         get(self.port, self.path).is_ok_and(|answer| answer.contains(&self.expect))
     }
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::rest::{Ask, IdentitySource, Reply, Rest, RestConfig, decode};
+use super::rest::{Ask, Endpoints, IdentitySource, Reply, Rest, RestConfig, decode};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
 use crate::seal::Dek;
 use crate::secret::{Secret, SecretSource};
@@ -48,19 +48,6 @@ pub struct KesConfig {
     enclave: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "an address, or a list of addresses")]
-enum Endpoints {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Default for Endpoints {
-    fn default() -> Self {
-        Self::Several(Vec::new())
-    }
-}
-
 impl KesConfig {
     /// Reads certificates and keys; the KES is not contacted.
     ///
@@ -73,11 +60,7 @@ impl KesConfig {
             .into());
         }
         let identity = self.identity()?;
-        let endpoints = match self.endpoint {
-            Endpoints::One(endpoint) => vec![endpoint],
-            Endpoints::Several(endpoints) => endpoints,
-        };
-        let rest = RestConfig { endpoints, ca_file: self.ca_file, identity }.build()?;
+        let rest = RestConfig { endpoints: self.endpoint.into(), ca_file: self.ca_file, identity }.build()?;
         Ok(Box::new(Kes { rest }))
     }
 

@@ -25,7 +25,7 @@ const NONCE_LEN: usize = 12;
 
 /// Which cipher an EK is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cipher {
+pub(in crate::kms) enum Cipher {
     /// AES-256-GCM, under a key derived by HMAC-SHA256. What s3veil creates.
     Aes256,
     /// ChaCha20-Poly1305, under a key derived by HChaCha20. Made by a KES without AES hardware.
@@ -33,9 +33,9 @@ pub(super) enum Cipher {
 }
 
 /// An EK's 32 bytes and their cipher.
-pub(super) struct SecretKey {
-    pub(super) cipher: Cipher,
-    pub(super) bytes: Zeroizing<[u8; 32]>,
+pub(in crate::kms) struct SecretKey {
+    pub(in crate::kms) cipher: Cipher,
+    pub(in crate::kms) bytes: Zeroizing<[u8; 32]>,
 }
 
 impl SecretKey {
@@ -45,7 +45,7 @@ impl SecretKey {
     }
 
     /// Seals under a fresh IV and nonce.
-    pub(super) fn seal(&self, plaintext: &[u8], aad: &[u8]) -> Vec<u8> {
+    pub(in crate::kms) fn seal(&self, plaintext: &[u8], aad: &[u8]) -> Vec<u8> {
         let iv = random::<IV_LEN>();
         let nonce = random::<NONCE_LEN>();
         let payload = Payload { msg: plaintext, aad };
@@ -60,7 +60,7 @@ impl SecretKey {
     }
 
     /// Opens what [`seal`](Self::seal) sealed with the same key and associated data.
-    pub(super) fn open(&self, sealed: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(in crate::kms) fn open(&self, sealed: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (rest, nonce) = sealed.split_last_chunk::<NONCE_LEN>()?;
         let (msg, iv) = rest.split_last_chunk::<IV_LEN>()?;
         let payload = Payload { msg, aad };

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek, unsupported};
 use crate::seal::Dek;
-use key::SecretKey;
+pub(super) use key::{Cipher, SecretKey};
 
 pub(super) use stored::created;
 

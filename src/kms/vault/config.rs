@@ -10,7 +10,7 @@ use super::client::{Api, Namespace, Vault};
 use super::kv::{Kv, Seal};
 use super::login::Method;
 use super::transit::Transit;
-use crate::kms::rest::{IdentitySource, RestConfig};
+use crate::kms::rest::{Endpoints, IdentitySource, RestConfig};
 use crate::kms::secrets::SecretKms;
 use crate::kms::{ConfigError, Kms};
 use crate::secret::{FileSource, SecretSource};
@@ -95,16 +95,6 @@ pub struct ServerConfig {
     pub key_file: Option<PathBuf>,
     /// How s3veil logs in.
     pub auth: AuthConfig,
-}
-
-/// One address, or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "an address, or a list of addresses")]
-pub enum Endpoints {
-    /// `"https://..."`.
-    One(String),
-    /// `["https://...", ...]`.
-    Several(Vec<String>),
 }
 
 /// How s3veil logs in.
@@ -200,11 +190,9 @@ impl ServerConfig {
                 return Err("certificate_file: missing. Name the key's certificate too".into());
             }
         };
-        let endpoints = match self.endpoint {
-            Endpoints::One(endpoint) => vec![endpoint],
-            Endpoints::Several(endpoints) => endpoints,
-        };
-        let api = Api::new(RestConfig { endpoints, ca_file: self.ca_file, identity }.build()?);
+        let api = Api::new(
+            RestConfig { endpoints: self.endpoint.into(), ca_file: self.ca_file, identity }.build()?,
+        );
         let engine = namespace("namespace", self.namespace.as_deref())?;
         let (method, login) = self.auth.build()?;
         let login = match login.as_deref() {

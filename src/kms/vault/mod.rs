@@ -11,4 +11,4 @@ mod kv;
 mod login;
 mod transit;
 
-pub use config::{AuthConfig, Endpoints, KvConfig, KvTransitConfig, ServerConfig, TransitConfig, Version};
+pub use config::{AuthConfig, KvConfig, KvTransitConfig, ServerConfig, TransitConfig, Version};
