@@ -358,7 +358,7 @@ fn a_build_error_names_key_value_and_remedy() {
             minimal("aws-kms", "endpoint = 'http://kms:1'"),
             &["endpoint: 'http://kms:1'", "Write https://"][..],
         ),
-        (minimal("aws-kms", &format!("ca_file = {empty:?}")), &["ca_file: ", "empty.pem", "Give a file"]),
+        (minimal("aws-kms", &format!("ca_file = {empty:?}")), &["ca_file: ", "empty.pem", "Give PEM"]),
         (minimal("aws-kms", "keys = { main = 'main' }"), &["keys.main: 'main'", "Write the key's ARN"]),
         (minimal("aws-kms", "keys = { main = [] }"), &["keys.main: ", "empty", "Write"]),
         (minimal("aws-kms", "keys = { 'a/b' = 'alias/x' }"), &["not a key name"]),

@@ -19,7 +19,7 @@ fn settings(certificates: &Certificates, port: u16, more: &str) -> String {
     format!("endpoint = \"https://127.0.0.1:{port}\"\nca_file = {ca:?}\n{more}\n")
 }
 
-fn with_password(certificates: &Certificates, server: &Server, kind: &str) -> String {
+pub fn with_password(certificates: &Certificates, server: &Server, kind: &str) -> String {
     let more = format!("kind = \"{kind}\"\nusername = \"{USER}\"\npassword = \"right\"");
     settings(certificates, server.port, &more)
 }

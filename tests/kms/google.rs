@@ -17,7 +17,7 @@ type Lie = (&'static str, Value, fn(&Error) -> bool);
 /// HTTP's status, Google's status, its text, and what the error must be.
 type Refusal = (u16, &'static str, &'static str, fn(&Error) -> bool);
 
-fn settings(google: &Google, more: &str) -> String {
+pub fn settings(google: &Google, more: &str) -> String {
     format!(
         "kind = 'google-kms'\nkey_ring = '{RING}'\nendpoint = '{}'\nanonymous = true\n{more}",
         google.endpoint

@@ -193,10 +193,14 @@ async fn kv_version_1_has_no_lock_and_never_overwrites() {
     let policy = documented("s3veil-kv-1-admin", "kv", "kv-once");
     let kms = kv(bao.port, "kv-once", 1, &token(&bao.token("kv-once", &[policy])));
     let name = ek("a");
-    let mut answers = futures_util::future::join_all((0..8).map(|_| kms.create(&name))).await;
-    answers.sort_by_key(Result::is_err);
-    assert_eq!(answers[0], Ok(()));
-    assert!(answers[1..].iter().all(|answer| *answer == Err(Error::Exists(name.clone()))), "{answers:?}");
+    // Not exactly one of them: without check-and-set the server may let two in at once. `docs/kms/vault.md` says so.
+    let answers = futures_util::future::join_all((0..8).map(|_| kms.create(&name))).await;
+    assert!(answers.contains(&Ok(())), "{answers:?}");
+    let others = answers.iter().filter(|answer| answer.is_err());
+    assert!(others.into_iter().all(|answer| *answer == Err(Error::Exists(name.clone()))), "{answers:?}");
+    let made = kms.generate(&name, &context("one")).await.unwrap();
+    assert_eq!(kms.create(&name).await, Err(Error::Exists(name.clone())));
+    assert!(kms.unwrap(&name, None, &made.wrapped, &context("one")).await.unwrap().is_same(&made.dek));
     for answer in [kms.disable(&name).await, kms.enable(&name).await, kms.rotate(&name).await] {
         assert!(matches!(answer, Err(Error::Unsupported { kind: "vault-kv", .. })), "{answer:?}");
     }
@@ -268,10 +272,10 @@ async fn tls_with_a_clients_certificate_and_with_a_wrong_ca() {
         build(&settings).unwrap()
     };
     works(section("server.pem", true).as_ref(), "a").await;
-    for (ca, client, word) in [("other.pem", true, "ertificate"), ("server.pem", false, "ertificate")] {
-        let answer = section(ca, client).generate(&ek("a"), &context("one")).await;
-        assert!(matches!(&answer, Err(Error::Unavailable(why)) if why.contains(word)), "{answer:?}");
-    }
+    let answer = section("other.pem", true).generate(&ek("a"), &context("one")).await;
+    assert!(matches!(&answer, Err(Error::Unavailable(why)) if why.contains("ertificate")), "{answer:?}");
+    let answer = section("server.pem", false).generate(&ek("a"), &context("one")).await;
+    assert!(matches!(&answer, Err(Error::Denied(why)) if why.contains("CertificateRequired")), "{answer:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::servers::{self, Plan, Ready, Server};
 
-const ROOT: &str = "root";
+pub const ROOT: &str = "root";
 
 /// A server in memory: plain HTTP on one port; TLS on another, with a certificate asked of clients. Unsealed.
 pub struct Bao {

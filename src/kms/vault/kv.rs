@@ -151,6 +151,11 @@ impl Kv {
             }
         };
         match written {
+            Ok(_) if self.version == Version::V1 => {
+                // The server looks whether it is a creation before it writes: another's may have come in between.
+                let there = self.read(name).await?;
+                if *there == *secret { Ok(()) } else { Err(Error::Exists(name.clone())) }
+            }
             Ok(_) => Ok(()),
             Err(failure) if failure.is(StatusCode::FORBIDDEN) || failure.says("check-and-set") => {
                 self.expect_none(name).await?;
