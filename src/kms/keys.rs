@@ -1,8 +1,7 @@
 //! The cache of DEKs: all that other rooms see of a KMS.
 //!
 //! On writes a DEK serves many objects of one EK and bucket, until it has served enough or is too old. On reads an
-//! unwrapped DEK is kept for a while. What is kept, and how long, is the [`shelf`](super::shelf)'s; how a KMS is asked,
-//! the [`guard`](super::guard)'s.
+//! unwrapped DEK is kept for a while. What is kept, and how long, is `shelf`'s; how a KMS is asked, `guard`'s.
 
 use std::collections::HashMap;
 use std::future::Future;

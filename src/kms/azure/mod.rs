@@ -1,7 +1,7 @@
 //! Azure: Key Vault and Managed HSM.
 //!
-//! Two kinds on Azure's own crates. `azure-keys` asks it to wrap DEKs with keys that never leave it ([`keys`]);
-//! `azure-secrets` keeps EKs in its secrets as MinIO KES does ([`secrets`]). The crates do the protocol; HTTP is s3veil's
+//! Two kinds on Azure's own crates. `azure-keys` asks it to wrap DEKs with keys that never leave it (`keys`);
+//! `azure-secrets` keeps EKs in its secrets as MinIO KES does (`secrets`). The crates do the protocol; HTTP is s3veil's
 //! (`transport`), and each call is one attempt.
 
 mod credential;
