@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use s3veil::cli::key::{self, KeyCommand, KeyRequest};
 use s3veil::kms::keys::{CacheConfig, Keys};
 use s3veil::kms::local::LocalConfig;
-use s3veil::kms::{Answer, Context, DataKey, EkName, Error, Kms, WrappedDek};
+use s3veil::kms::{Answer, Config, Context, DataKey, EkName, Error, Kms, WrappedDek};
 use s3veil::metrics::Metrics;
 use s3veil::s3::Bucket;
 use s3veil::seal::Dek;
@@ -322,7 +322,7 @@ async fn answered(
 ) -> (anyhow::Result<()>, String) {
     let mut out = Vec::new();
     let ask = |question: &str| {
-        assert!(question.contains("erases every object"), "{question}");
+        assert!(question.contains("if that is meant"), "{question}");
         typed.map(str::to_owned)
     };
     let done = key::run(KeyRequest { json, command }, kms, ask, &mut out).await;
@@ -338,7 +338,7 @@ async fn the_key_commands() {
     for name in ["main", "old", "worn"] {
         command(kms, false, KeyCommand::Create { name: ek(name) }).await.0.unwrap();
     }
-    let (_, json) = command(kms, true, KeyCommand::Disable { name: ek("old") }).await;
+    let (_, json) = command(kms, true, KeyCommand::Disable { name: ek("old"), confirm: None }).await;
     assert_eq!(parse(&json), serde_json::json!({ "name": "old", "done": "disabled" }));
 
     fs::write(path.join("worn.ek"), "rust").unwrap();
@@ -375,9 +375,9 @@ async fn deleting_asks_for_the_name_again() {
     let delete = |confirm: Option<&str>| KeyCommand::Delete { name: ek("main"), confirm: confirm.map(ek) };
     for (confirm, typed, expected) in [
         (None, None, "--confirm main"),
-        (None, Some(""), "nothing is deleted"),
-        (None, Some("yes"), "nothing is deleted"),
-        (Some("mine"), Some("main"), "nothing is deleted"),
+        (None, Some(""), "nothing is done"),
+        (None, Some("yes"), "nothing is done"),
+        (Some("mine"), Some("main"), "nothing is done"),
     ] {
         let refused = answered(kms, false, delete(confirm), typed).await.0.unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
@@ -385,6 +385,28 @@ async fn deleting_asks_for_the_name_again() {
     }
     answered(kms, false, delete(None), Some("main")).await.0.unwrap();
     assert_eq!(kms.describe(&ek("main")).await, Err(Error::NoSuchKey(ek("main"))));
+}
+
+#[tokio::test]
+async fn disabling_asks_where_it_may_be_for_good() {
+    let dir = TempDir::new().unwrap();
+    let settings = "[k]\nkind = 'kmip'\nendpoint = '127.0.0.1:1'";
+    let pair = rcgen::generate_simple_self_signed(["s3veil".to_owned()]).unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    fs::write(&certificate, pair.cert.pem()).unwrap();
+    fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let settings = format!(
+        "{settings}\ncertificate_file = {certificate:?}\nkey_file = {key:?}\nca_file = {certificate:?}"
+    );
+    let kms = toml::from_str::<Config>(&settings).unwrap().build().unwrap().remove("k").unwrap();
+    let disable = |confirm: Option<&str>| KeyCommand::Disable { name: ek("main"), confirm: confirm.map(ek) };
+    let refused = command(kms.as_ref(), false, disable(None)).await.0.unwrap_err().to_string();
+    assert!(refused.contains("for good") && refused.contains("--confirm main"), "{refused}");
+    let refused = answered(kms.as_ref(), false, disable(None), Some("yes")).await.0.unwrap_err().to_string();
+    assert!(refused.contains("nothing is done"), "{refused}");
+    // Once it is confirmed, the server is asked, and there is none.
+    let away = command(kms.as_ref(), false, disable(Some("main"))).await.0.unwrap_err().to_string();
+    assert!(away.contains("not available"), "{away}");
 }
 
 #[tokio::test]

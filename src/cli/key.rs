@@ -36,10 +36,14 @@ pub enum KeyCommand {
         /// Its name.
         name: EkName,
     },
-    /// Lock an EK: its objects can't be read or written until it is enabled.
+    /// Lock an EK: its objects can't be read or written until it is enabled. Asks for the name again where that may be for
+    /// good.
     Disable {
         /// Its name.
         name: EkName,
+        /// The name again, for a script that can't be asked.
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<EkName>,
     },
     /// Unlock an EK; bring back one whose deletion is pending.
     Enable {
@@ -97,7 +101,10 @@ pub async fn run(
         }
         KeyCommand::List => list(json, kms, out).await,
         KeyCommand::Info { name } => show(json, &kms.describe(&name).await?, out),
-        KeyCommand::Disable { name } => {
+        KeyCommand::Disable { name, confirm } => {
+            if let Some(warning) = kms.disable_warning() {
+                confirmed(&name, confirm, &format!("Disabling '{name}': {warning}"), ask)?;
+            }
             kms.disable(&name).await?;
             done(json, "disabled", &name, ": a running s3veil locks its objects within its cache time", out)
         }
@@ -116,7 +123,11 @@ pub async fn run(
             )
         }
         KeyCommand::Delete { name, confirm } => {
-            confirmed(&name, confirm, ask)?;
+            let warning = format!(
+                "Deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps; `s3veil \
+                 key disable {name}` locks them instead"
+            );
+            confirmed(&name, confirm, &warning, ask)?;
             kms.delete(&name).await?;
             done(json, "deleted", &name, "", out)
         }
@@ -150,22 +161,17 @@ pub fn at_terminal(question: &str) -> Option<String> {
 fn confirmed(
     name: &EkName,
     confirm: Option<EkName>,
+    warning: &str,
     ask: impl FnOnce(&str) -> Option<String>,
 ) -> anyhow::Result<()> {
     let again = match confirm {
         Some(again) => Some(again.as_str().to_owned()),
-        None => ask(&format!(
-            "Deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps.\n\
-             Type its name again to delete it: "
-        )),
+        None => ask(&format!("{warning}.\nType the name again if that is meant: ")),
     };
     match again.as_deref() {
         Some(again) if again == name.as_str() => Ok(()),
-        Some(again) => anyhow::bail!("'{again}' is not '{name}': nothing is deleted"),
-        None => anyhow::bail!(
-            "deleting '{name}' erases every object sealed under it, for good, and no backup of the store helps. Say \
-             --confirm {name} if that is meant; `s3veil key disable {name}` locks them instead"
-        ),
+        Some(again) => anyhow::bail!("'{again}' is not '{name}': nothing is done"),
+        None => anyhow::bail!("{warning}. Say --confirm {name} if that is meant"),
     }
 }
 

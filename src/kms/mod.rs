@@ -92,6 +92,11 @@ pub trait Kms: Send + Sync {
         unsupported(self.kind(), "disable")
     }
 
+    /// What disabling an EK brings with it here, if `enable` does not simply undo it. Whoever asks for it is told first.
+    fn disable_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Gives an EK a new version that wraps from now on. The old ones go on unwrapping.
     fn rotate<'a>(&'a self, _ek: &'a EkName) -> Answer<'a, ()> {
         unsupported(self.kind(), "rotate")

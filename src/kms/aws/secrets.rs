@@ -133,9 +133,7 @@ impl AwsSecrets {
         let gone = self
             .service
             .ask(|store| store.delete_secret().secret_id(id).recovery_window_in_days(days).send());
-        self.done(ek, gone.await).await?;
-        tracing::warn!(%ek, days, "disabled in AWS Secrets Manager, which destroys it after these days unless it is enabled");
-        Ok(())
+        self.done(ek, gone.await).await
     }
 
     async fn enable(&self, ek: &EkName) -> Result<(), Error> {
@@ -192,6 +190,13 @@ impl SecretStore for AwsSecrets {
 
     fn disable<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()> {
         Box::pin(self.disable(name))
+    }
+
+    fn disable_warning(&self) -> Option<&'static str> {
+        Some(
+            "AWS Secrets Manager can't switch a secret off: it is deleted, and destroyed when the recovery window is over (30 \
+             days at the most), unless it is enabled before. To lock it for longer, deny access to it at AWS",
+        )
     }
 
     fn delete<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()> {

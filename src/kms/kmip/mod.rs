@@ -228,6 +228,13 @@ impl Kms for Kmip {
         Box::pin(self.eks.rotate(ek))
     }
 
+    fn disable_warning(&self) -> Option<&'static str> {
+        Some(
+            "most KMIP servers never let a deactivated key be activated again, and what it sealed then stays locked for \
+             good. To lock it for a time, take the rights of s3veil's certificate away at the server",
+        )
+    }
+
     fn delete<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
         Box::pin(self.eks.delete(ek))
     }

@@ -48,6 +48,11 @@ pub trait SecretStore: Send + Sync {
         unsupported(self.kind(), "disable")
     }
 
+    /// As [`Kms::disable_warning`].
+    fn disable_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Destroys the secret.
     fn delete<'a>(&'a self, name: &'a EkName) -> Answer<'a, ()>;
 }
@@ -123,6 +128,10 @@ impl Kms for SecretKms {
 
     fn disable<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
         self.store.disable(ek)
+    }
+
+    fn disable_warning(&self) -> Option<&'static str> {
+        self.store.disable_warning()
     }
 
     fn delete<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
