@@ -1,5 +1,6 @@
 //! The admin listener: `/healthz`, `/readyz`, `/metrics` and `/cache/flush`, apart from the S3 port.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::handler::Rooms;
-use crate::kms::Health;
+use crate::kms::{EkName, Health};
 use crate::metrics::Metrics;
 use crate::policy::EkRef;
 use crate::secret::{Secret, SecretSource};
@@ -40,19 +41,14 @@ pub struct Admin {
     token: Option<Secret>,
     metrics: Arc<Metrics>,
     rooms: Arc<Rooms>,
-    /// An EK of each KMS that the policy seals with.
-    kmss: Vec<EkRef>,
+    /// The KMSs that the policy seals with, and the EKs there.
+    kmss: BTreeMap<String, Vec<EkName>>,
 }
 
 impl Config {
     /// Errors: a message that names the key and the remedy.
     /// `eks`: those of the policy.
-    pub fn build(
-        self,
-        metrics: Arc<Metrics>,
-        rooms: Arc<Rooms>,
-        mut eks: Vec<EkRef>,
-    ) -> Result<Admin, String> {
+    pub fn build(self, metrics: Arc<Metrics>, rooms: Arc<Rooms>, eks: Vec<EkRef>) -> Result<Admin, String> {
         let token = self.token.map(|source| source.load()).transpose();
         let token = token.map_err(|why| format!("admin.token: {why}"))?;
         if token.as_ref().is_some_and(|token| token.as_bytes().len() < TOKEN_MIN) {
@@ -60,9 +56,11 @@ impl Config {
                 "admin.token: is shorter than {TOKEN_MIN} characters. Make one with 'openssl rand -hex 32'"
             ));
         }
-        eks.sort_by(|one, other| one.kms.cmp(&other.kms));
-        eks.dedup_by(|one, other| one.kms == other.kms);
-        Ok(Admin { listen: self.listen, token, metrics, rooms, kmss: eks })
+        let mut kmss = BTreeMap::<_, Vec<_>>::new();
+        for EkRef { kms, ek } in eks {
+            kmss.entry(kms).or_default().push(ek);
+        }
+        Ok(Admin { listen: self.listen, token, metrics, rooms, kmss })
     }
 }
 
@@ -114,12 +112,14 @@ impl Admin {
     /// Whether requests can be served, each KMS named. One that is away does not count while cached keys go on: taking
     /// every replica out at once would make an outage of the KMS one of everything.
     async fn ready(&self) -> Response<Full<Bytes>> {
+        let keys = &self.rooms.keys;
+        let asked = self.kmss.iter().map(|(kms, eks)| async move { (kms, keys.health(kms, eks).await) });
         let (mut ready, mut text) = (true, String::new());
-        for EkRef { kms, ek } in &self.kmss {
-            let line = match self.rooms.keys.health(kms, ek).await {
+        for (kms, health) in futures_util::future::join_all(asked).await {
+            let line = match health {
                 Health::Up => format!("kms '{kms}': ok\n"),
-                Health::Away { since, why, seen } => {
-                    let carries = seen && since.elapsed() < self.rooms.keys.ttl();
+                Health::Away { since, why, answered } => {
+                    let carries = answered.is_some_and(|at| at.elapsed() < keys.ttl());
                     ready &= carries;
                     let rest = if carries { "; cached keys go on" } else { "" };
                     format!("kms '{kms}': away for {} s{rest}: {why}\n", since.elapsed().as_secs())

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use s3veil::kms::{
     Answer, CacheConfig, Context, DataKey, EkInfo, EkName, Error, Health, Keys, Kms, State, WrappedDek,
 };
@@ -15,24 +16,34 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance};
 
 static EK: LazyLock<EkName> = LazyLock::new(|| EkName::parse("a").unwrap());
+static OTHER: LazyLock<EkName> = LazyLock::new(|| EkName::parse("b").unwrap());
 static BUCKET: LazyLock<Bucket> = LazyLock::new(|| Bucket::parse("one").unwrap());
 
 const TTL: Duration = Duration::from_secs(300);
 
-/// A KMS of one EK that is switched by hand. Its wrapped DEK is the DEK.
+/// A KMS of two EKs that is switched by hand. Its wrapped DEK is the DEK.
 struct Switched {
     locked: AtomicBool,
     away: AtomicBool,
+    /// It answers as if it were away when it is asked about the EK `b`.
+    other_away: AtomicBool,
+    /// It answers what makes no sense.
+    garbled: AtomicBool,
+    /// The wrapped DEK of a version that is locked.
+    old: [u8; 32],
     calls: AtomicUsize,
     /// How many answers may leave.
     answers: Semaphore,
 }
 
 impl Switched {
-    async fn answer<T>(&self, answer: T) -> Result<T, Error> {
+    async fn answer<T>(&self, ek: &EkName, answer: T) -> Result<T, Error> {
         let locked = self.locked.load(Ordering::SeqCst);
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.away.load(Ordering::SeqCst) {
+        if self.garbled.load(Ordering::SeqCst) {
+            return Err(Error::Malformed("a page of a load balancer".into()));
+        }
+        if self.away.load(Ordering::SeqCst) || (*ek == *OTHER && self.other_away.load(Ordering::SeqCst)) {
             return Err(Error::Unavailable("switched off".into()));
         }
         self.answers.acquire().await.unwrap().forget();
@@ -47,24 +58,27 @@ impl Kms for Shared {
         "switched"
     }
 
-    fn generate<'a>(&'a self, _ek: &'a EkName, _context: &'a Context) -> Answer<'a, DataKey> {
+    fn generate<'a>(&'a self, ek: &'a EkName, _context: &'a Context) -> Answer<'a, DataKey> {
         let bytes = [u8::try_from(self.0.calls.load(Ordering::SeqCst)).unwrap(); 32];
         let made = DataKey { dek: Dek::from(bytes), wrapped: WrappedDek::new(bytes), version: None };
-        Box::pin(self.0.answer(made))
+        Box::pin(self.0.answer(ek, made))
     }
 
     fn unwrap<'a>(
         &'a self,
-        _ek: &'a EkName,
+        ek: &'a EkName,
         _version: Option<&'a str>,
         wrapped: &'a WrappedDek,
         _context: &'a Context,
     ) -> Answer<'a, Dek> {
-        Box::pin(self.0.answer(Dek::try_from(wrapped.as_bytes()).unwrap()))
+        if wrapped.as_bytes() == self.0.old {
+            return Box::pin(self.0.answer(ek, ()).map(|_| Err(disabled())));
+        }
+        Box::pin(self.0.answer(ek, Dek::try_from(wrapped.as_bytes()).unwrap()))
     }
 
     fn describe<'a>(&'a self, ek: &'a EkName) -> Answer<'a, EkInfo> {
-        Box::pin(self.0.answer(EkInfo::new(ek.clone(), State::Enabled)))
+        Box::pin(self.0.answer(ek, EkInfo::new(ek.clone(), State::Enabled)))
     }
 }
 
@@ -82,6 +96,9 @@ impl Fixture {
         let kms = Arc::new(Switched {
             locked: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            other_away: AtomicBool::new(false),
+            garbled: AtomicBool::new(false),
+            old: [8; 32],
             calls: AtomicUsize::new(0),
             answers: Semaphore::new(answers),
         });
@@ -108,7 +125,7 @@ impl Fixture {
     }
 
     async fn healthy(&self) -> bool {
-        self.keys.health("k", &EK).await == Health::Up
+        self.keys.health("k", &[EK.clone(), OTHER.clone()]).await == Health::Up
     }
 
     fn calls(&self) -> usize {
@@ -321,6 +338,78 @@ async fn one_finds_out_whether_the_kms_is_back_and_may_go_away_in_the_middle() {
     assert!(trial.await.unwrap_err().is_cancelled());
     it.kms.answers.add_permits(1);
     assert_eq!(it.read(&other).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_07_an_ek_that_the_kms_can_not_read_does_not_take_the_others_with_it() {
+    let it = Fixture::new(1000);
+    it.write().await.unwrap();
+    it.kms.other_away.store(true, Ordering::SeqCst);
+    let other = || async { it.keys.for_write("k", &OTHER, &BUCKET, 1).await.map(|_| ()) };
+    for _ in 0..10 {
+        assert!(matches!(other().await, Err(Error::Unavailable(_))));
+    }
+    it.keys.flush().await;
+    assert!(it.write().await.is_ok(), "no circuit is open for this one");
+    assert!(it.healthy().await, "the KMS answers");
+    // And so it stays, however long the other one is tried.
+    for _ in 0..20 {
+        advance(Duration::from_secs(30)).await;
+        assert!(other().await.is_err());
+        assert!(it.write().await.is_ok());
+        assert!(it.healthy().await);
+    }
+    it.kms.other_away.store(false, Ordering::SeqCst);
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(other().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_wrapped_dek_is_none_of_another_nor_of_a_write() {
+    let it = Fixture::new(100);
+    let old = WrappedDek::new(it.kms.old);
+    let before = it.calls();
+    for _ in 0..5 {
+        assert_eq!(it.read(&old).await, Err(disabled()));
+    }
+    assert_eq!(it.calls(), before + 1, "it is remembered");
+    assert_eq!(it.read(&WrappedDek::new([9; 32])).await, Ok(()));
+    assert!(it.write().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_makes_no_sense_costs_no_key_that_was_good() {
+    let it = Fixture::new(100);
+    let wrapped = it.write().await.unwrap();
+    it.kms.garbled.store(true, Ordering::SeqCst);
+    advance(TTL * 95 / 100).await;
+    assert_eq!((it.write().await.as_ref(), it.read(&wrapped).await), (Ok(&wrapped), Ok(())));
+    it.reached(3).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert_eq!((it.write().await.as_ref(), it.read(&wrapped).await), (Ok(&wrapped), Ok(())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_07_a_silent_kms_is_noticed_though_every_caller_goes_away() {
+    let it = Fixture::new(0);
+    for call in 1..=3 {
+        let keys = it.keys.clone();
+        let impatient = tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.map(|_| ()) });
+        it.reached(2 * call - 1).await;
+        impatient.abort();
+        assert!(impatient.await.unwrap_err().is_cancelled());
+        // The call goes on to its end without the caller.
+        it.reached(2 * call).await;
+        advance(Duration::from_secs(11)).await;
+        while it.keys.health("k", &[]).await == Health::Up {
+            tokio::task::yield_now().await;
+        }
+    }
+    let begun = Instant::now();
+    assert!(matches!(it.write().await, Err(Error::Unavailable(_))));
+    assert_eq!((it.calls(), begun.elapsed()), (6, Duration::ZERO), "the circuit is open");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,17 +1,19 @@
-//! One KMS as the cache asks it: a few attempts in a bounded time, a circuit that opens when it is away, and what is
-//! known of its health.
+//! One KMS as the cache asks it: a few attempts in a bounded time, a circuit for each EK that opens when there is no answer,
+//! and what is known of the KMS's health.
 //!
-//! The same for every KMS, so a provider makes one attempt per call and has no retries of its own. While the circuit is
-//! open nothing is asked; then one call finds out whether the KMS is back. A refusal is an answer: it closes the circuit
-//! as well as a key does.
+//! The same for every KMS, so a provider makes one attempt per call and has no retries of its own. While the circuit of an
+//! EK is open the KMS is not asked about it; then one call finds out whether there is an answer again. A refusal is an answer:
+//! it closes the circuit as well as a key does. Each EK has its own, because some KMSs answer as if they were away when it is
+//! one key that they can't read, and other EKs' objects must not suffer for it (promise 4).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{EkInfo, Error, Kms};
+use super::{EkName, Error, Kms};
 use crate::metrics::KmsMetrics;
 
 /// How long a KMS may take for a call, all attempts together.
@@ -26,34 +28,47 @@ const ATTEMPTS: u32 = 3;
 /// The longest pause before the second attempt; four times as long before the third.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls in a row that fail until the circuit opens.
+/// Calls about an EK in a row that fail until its circuit opens.
 const FAILURES: u32 = 3;
 
-/// How long the circuit stays open at first, and at the most: it doubles each time the KMS is still away.
+/// How long a circuit stays open at first, and at the most: it doubles each time that there is still no answer.
 const OPEN_MIN: Duration = Duration::from_secs(1);
 const OPEN_MAX: Duration = Duration::from_secs(30);
 
-/// A KMS behind its circuit.
+/// EKs without an answer that are kept track of. More of them are names that an envelope made up.
+const CIRCUITS_MAX: usize = 1000;
+
+/// A KMS behind its circuits.
 pub(super) struct Guard {
     kms: Box<dyn Kms>,
-    circuit: Mutex<Circuit>,
+    state: Mutex<State>,
     /// One check of its health at a time.
     checking: tokio::sync::Mutex<()>,
     metrics: KmsMetrics,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    /// Of the EKs that got no answer when they were last asked about.
+    circuits: HashMap<EkName, Circuit>,
+    /// When there was an answer about any EK.
+    answered: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct Circuit {
-    /// Calls in a row that got no answer.
+    /// Since the first call of these that got no answer.
+    since: Instant,
+    /// What the last one got.
+    why: String,
+    /// How many there were, one after the other.
     failures: u32,
     /// Until when nothing is asked.
     open_until: Option<Instant>,
     /// How long it was open last.
     open_for: Duration,
-    /// A call is finding out whether the KMS is back.
+    /// A call is finding out whether there is an answer again.
     trying: bool,
-    health: Health,
-    answered: Option<Instant>,
 }
 
 /// What is known of a KMS.
@@ -61,74 +76,89 @@ struct Circuit {
 pub enum Health {
     /// It answers, or has not been asked yet.
     Up,
-    /// It does not.
+    /// It has answered nothing, about any EK, since a call that got no answer.
     Away {
-        /// Since the first call that got no answer.
+        /// Since when.
         since: Instant,
-        /// What the last one got.
+        /// What the last call got.
         why: String,
-        /// Whether it has ever answered this process.
-        seen: bool,
+        /// When it answered last, if it ever has answered this process.
+        answered: Option<Instant>,
     },
+}
+
+impl State {
+    fn health(&self) -> Health {
+        let silent = |circuit: &&Circuit| self.answered.is_none_or(|at| at < circuit.since);
+        match self.circuits.values().filter(silent).min_by_key(|circuit| circuit.since) {
+            None => Health::Up,
+            Some(circuit) => {
+                Health::Away { since: circuit.since, why: circuit.why.clone(), answered: self.answered }
+            }
+        }
+    }
+}
+
+impl Circuit {
+    fn is_open(&self) -> bool {
+        self.open_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Guard {
     pub(super) fn new(kms: Box<dyn Kms>, metrics: KmsMetrics) -> Self {
-        let circuit = Circuit {
-            failures: 0,
-            open_until: None,
-            open_for: Duration::ZERO,
-            trying: false,
-            health: Health::Up,
-            answered: None,
-        };
         metrics.up(true);
-        Self { kms, circuit: Mutex::new(circuit), checking: tokio::sync::Mutex::new(()), metrics }
+        Self { kms, state: Mutex::default(), checking: tokio::sync::Mutex::new(()), metrics }
     }
 
-    /// Asks, in time and not too often.
+    /// Asks about an EK, in time and not too often.
     ///
-    /// Errors: the KMS's; [`Error::Unavailable`] at once while the circuit is open.
+    /// Errors: the KMS's; [`Error::Unavailable`] at once while the EK's circuit is open.
     pub(super) async fn call<'a, T, F>(
         &'a self,
+        ek: &'a EkName,
         operation: &'static str,
         ask: impl Fn(&'a dyn Kms) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let turn = self.admit()?;
+        let turn = self.admit(ek)?;
         let begun = Instant::now();
-        // Whoever finds out whether the KMS is back tries once: the others wait for the outcome.
+        // Whoever finds out whether there is an answer again tries once: the others wait for the outcome.
         let attempts = if turn.is_trial { 1 } else { ATTEMPTS };
-        let result = self.attempts(attempts, begun + TIMEOUT, &ask).await;
+        let result = self.attempts(ek, attempts, begun + TIMEOUT, &ask).await;
         self.metrics.call(operation, outcome(&result), begun.elapsed());
         turn.end(&result);
         result
     }
 
-    /// Asks something for no other reason than to see whether an answer comes, unless that is under way.
-    pub(super) async fn check<'a, F>(&'a self, ask: impl Fn(&'a dyn Kms) -> F)
-    where
-        F: Future<Output = Result<EkInfo, Error>>,
-    {
-        if let Ok(_one) = self.checking.try_lock() {
-            self.call("describe", ask).await.ok();
+    /// Asks about each of these EKs until there is an answer, for no other reason than to see whether one comes. Not while
+    /// that is under way.
+    pub(super) async fn check(&self, eks: &[EkName]) {
+        let Ok(_one) = self.checking.try_lock() else { return };
+        for ek in eks {
+            let answer = self.call(ek, "describe", |kms| kms.describe(ek)).await;
+            if !matches!(answer, Err(Error::Unavailable(_))) {
+                return;
+            }
         }
     }
 
     /// What is known of the KMS, and whether that is from the last `recently`.
     pub(super) fn health(&self, recently: Duration) -> (Health, bool) {
-        let circuit = self.lock();
-        let fresh = match circuit.health {
-            Health::Up => circuit.answered.is_some_and(|at| at.elapsed() < recently),
-            Health::Away { .. } => circuit.open_until.is_some_and(|until| until > Instant::now()),
+        let state = self.lock();
+        let health = state.health();
+        let fresh = match health {
+            Health::Up => state.answered.is_some_and(|at| at.elapsed() < recently),
+            Health::Away { .. } => state.circuits.values().all(Circuit::is_open),
         };
-        (circuit.health.clone(), fresh)
+        (health, fresh)
     }
 
     async fn attempts<'a, T, F>(
         &'a self,
+        ek: &EkName,
         attempts: u32,
         deadline: Instant,
         ask: &impl Fn(&'a dyn Kms) -> F,
@@ -144,7 +174,7 @@ impl Guard {
             match result {
                 // Unless others have found out meanwhile that there is no sense in it.
                 Err(Error::Unavailable(_))
-                    if left > 0 && Instant::now() + pause < deadline && !self.is_open() =>
+                    if left > 0 && Instant::now() + pause < deadline && !self.is_open(ek) =>
                 {
                     sleep(jitter(pause)).await;
                     pause *= 4;
@@ -155,74 +185,75 @@ impl Guard {
         unreachable!("the last attempt returns")
     }
 
-    fn is_open(&self) -> bool {
-        self.lock().open_until.is_some_and(|until| until > Instant::now())
+    fn is_open(&self, ek: &EkName) -> bool {
+        self.lock().circuits.get(ek).is_some_and(Circuit::is_open)
     }
 
-    fn admit(&self) -> Result<Turn<'_>, Error> {
-        let mut circuit = self.lock();
-        let Some(until) = circuit.open_until else {
-            return Ok(Turn { guard: self, is_trial: false, ended: false });
+    fn admit<'a>(&'a self, ek: &'a EkName) -> Result<Turn<'a>, Error> {
+        let mut state = self.lock();
+        let full = state.circuits.len() >= CIRCUITS_MAX;
+        let is_trial = match state.circuits.get_mut(ek) {
+            None if full => return Err(Error::Unavailable("too many keys have no answer".into())),
+            None => false,
+            Some(circuit) if circuit.open_until.is_none() => false,
+            Some(circuit) if circuit.is_open() || circuit.trying => {
+                let why = &circuit.why;
+                let error = format!("there was no answer just now, and it is asked again soon: {why}");
+                return Err(Error::Unavailable(error));
+            }
+            Some(circuit) => {
+                circuit.trying = true;
+                true
+            }
         };
-        if Instant::now() < until || circuit.trying {
-            let why = match &circuit.health {
-                Health::Away { why, .. } => why.as_str(),
-                Health::Up => "",
-            };
-            return Err(Error::Unavailable(format!(
-                "it did not answer just now, and is asked again soon: {why}"
-            )));
-        }
-        circuit.trying = true;
-        Ok(Turn { guard: self, is_trial: true, ended: false })
+        Ok(Turn { guard: self, ek, is_trial, ended: false })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answered(&self) {
-        let mut circuit = self.lock();
-        if circuit.health != Health::Up {
+    fn answered(&self, ek: &EkName) {
+        let mut state = self.lock();
+        let before = state.health();
+        state.circuits.remove(ek);
+        state.answered = Some(Instant::now());
+        if before != Health::Up {
             tracing::info!(kms = self.metrics.name(), "the KMS answers again");
             self.metrics.up(true);
         }
-        circuit.failures = 0;
-        circuit.open_until = None;
-        circuit.open_for = Duration::ZERO;
-        circuit.health = Health::Up;
-        circuit.answered = Some(Instant::now());
     }
 
-    fn failed(&self, why: &str) {
-        let mut circuit = self.lock();
-        circuit.failures = circuit.failures.saturating_add(1);
+    fn failed(&self, ek: &EkName, why: &str) {
+        let mut state = self.lock();
+        let before = state.health();
         let now = Instant::now();
-        let seen = circuit.answered.is_some();
-        let since = match circuit.health {
-            Health::Up => now,
-            Health::Away { since, .. } => since,
-        };
-        if circuit.health == Health::Up {
-            tracing::warn!(kms = self.metrics.name(), why, "the KMS does not answer; cached keys go on");
+        let circuit = state.circuits.entry(ek.clone()).or_insert_with(|| Circuit {
+            since: now,
+            why: String::new(),
+            failures: 0,
+            open_until: None,
+            open_for: Duration::ZERO,
+            trying: false,
+        });
+        why.clone_into(&mut circuit.why);
+        circuit.failures = circuit.failures.saturating_add(1);
+        // Calls that were under way when it opened count once.
+        if circuit.failures >= FAILURES && !circuit.is_open() {
+            circuit.open_for = (circuit.open_for * 2).clamp(OPEN_MIN, OPEN_MAX);
+            circuit.open_until = Some(now + jitter(circuit.open_for));
+        }
+        if before == Health::Up && state.health() != Health::Up {
+            tracing::warn!(kms = self.metrics.name(), %ek, why, "the KMS does not answer; cached keys go on");
             self.metrics.up(false);
         }
-        circuit.health = Health::Away { since, why: why.to_owned(), seen };
-        if circuit.failures < FAILURES && circuit.open_until.is_none() {
-            return;
-        }
-        // Calls that were under way when it opened count once.
-        if circuit.open_until.is_some_and(|until| now < until) {
-            return;
-        }
-        circuit.open_for = (circuit.open_for * 2).clamp(OPEN_MIN, OPEN_MAX);
-        circuit.open_until = Some(now + jitter(circuit.open_for));
     }
 }
 
 /// Leave to ask once.
 struct Turn<'a> {
     guard: &'a Guard,
+    ek: &'a EkName,
     is_trial: bool,
     ended: bool,
 }
@@ -231,11 +262,17 @@ impl Turn<'_> {
     fn end<T>(mut self, result: &Result<T, Error>) {
         self.ended = true;
         match result {
-            Err(Error::Unavailable(why)) => self.guard.failed(why),
-            _ => self.guard.answered(),
+            Err(Error::Unavailable(why)) => self.guard.failed(self.ek, why),
+            _ => self.guard.answered(self.ek),
         }
-        if self.is_trial {
-            self.guard.lock().trying = false;
+        self.stop_trying();
+    }
+
+    fn stop_trying(&self) {
+        if self.is_trial
+            && let Some(circuit) = self.guard.lock().circuits.get_mut(self.ek)
+        {
+            circuit.trying = false;
         }
     }
 }
@@ -243,8 +280,8 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     /// The caller has gone away in the middle of it: the next one tries.
     fn drop(&mut self) {
-        if !self.ended && self.is_trial {
-            self.guard.lock().trying = false;
+        if !self.ended {
+            self.stop_trying();
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::guard::{Guard, Health};
 use super::shelf::{Asked, Flushes, Serves, Shelf};
-use super::{Context, EkName, Error, Kms, WrappedDek};
+use super::{Context, DataKey, EkName, Error, Kms, WrappedDek};
 use crate::metrics::Metrics;
 use crate::s3::Bucket;
 use crate::seal::Dek;
@@ -204,8 +204,7 @@ impl Keys {
     pub async fn probe(&self, kms: &str, ek: &EkName) -> Result<(), Error> {
         let bucket = Bucket::parse("s3veil-probe").expect("the name is valid");
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket };
-        let context = Context::of_bucket(&id.bucket);
-        let made = self.sources.call(&id, "generate", |kms| kms.generate(ek, &context)).await?;
+        let made = self.sources.wrap(&id).await?;
         let id = ReadId { asked: id, version: made.version, wrapped: made.wrapped };
         match made.dek.is_same(&self.sources.unwrap(&id).await?) {
             true => Ok(()),
@@ -213,18 +212,16 @@ impl Keys {
         }
     }
 
-    /// Whether a KMS answers, at once or nearly so. One that has not been asked lately is asked about this EK; a refusal is an answer, too.
-    pub async fn health(&self, kms: &str, ek: &EkName) -> Health {
+    /// Whether a KMS answers, at once or nearly so. One that has not answered lately is asked about these EKs; a refusal is an
+    /// answer, too.
+    pub async fn health(&self, kms: &str, eks: &[EkName]) -> Health {
         let Some(guard) = self.sources.guards.get(kms) else { return Health::Up };
         let (health, fresh) = guard.health(HEALTH);
         if fresh {
             return health;
         }
-        let (sources, name, ek) = (self.sources.clone(), kms.to_owned(), ek.clone());
-        let check = tokio::spawn(async move {
-            let guard = &sources.guards[&name];
-            guard.check(|kms| kms.describe(&ek)).await;
-        });
+        let (sources, name, eks) = (self.sources.clone(), kms.to_owned(), eks.to_vec());
+        let check = tokio::spawn(async move { sources.guards[&name].check(&eks).await });
         // Whoever asks for readiness has little patience. One that takes longer shows in the next answer.
         timeout(HEALTH_WAIT, check).await.ok();
         guard.health(HEALTH).0
@@ -249,7 +246,15 @@ struct Sources {
     guards: HashMap<String, Guard>,
     /// Old names of KMSs, and their new ones.
     aliases: HashMap<String, String>,
-    refusals: Cache<(String, EkName), Error>,
+    refusals: Cache<Question, Error>,
+}
+
+/// What was refused. An answer about one wrapped DEK says nothing of another, which another version of the EK may have
+/// wrapped, nor of whether the EK wraps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    Generate(String, EkName),
+    Unwrap(ReadId),
 }
 
 impl Sources {
@@ -263,8 +268,7 @@ impl Sources {
         asked: Asked,
         reads: &Shelf<ReadId, Dek>,
     ) -> Result<Arc<WriteKey>, Error> {
-        let context = Context::of_bucket(&id.bucket);
-        let made = self.call(&id, "generate", |kms| kms.generate(&id.ek, &context)).await?;
+        let made = self.wrap(&id).await?;
         let dek = Arc::new(made.dek);
         // What was just written can be read without another call.
         let read = ReadId { asked: id, version: made.version.clone(), wrapped: made.wrapped.clone() };
@@ -281,13 +285,23 @@ impl Sources {
     async fn unwrap(&self, id: &ReadId) -> Result<Dek, Error> {
         let context = Context::of_bucket(&id.asked.bucket);
         let ReadId { asked, version, wrapped } = id;
-        self.call(asked, "unwrap", |kms| kms.unwrap(&asked.ek, version.as_deref(), wrapped, &context)).await
+        self.call(asked, Question::Unwrap(id.clone()), "unwrap", |kms| {
+            kms.unwrap(&asked.ek, version.as_deref(), wrapped, &context)
+        })
+        .await
     }
 
-    /// Asks the KMS, unless it has just refused this EK.
+    async fn wrap(&self, id: &WriteId) -> Result<DataKey, Error> {
+        let context = Context::of_bucket(&id.bucket);
+        let question = Question::Generate(id.kms.clone(), id.ek.clone());
+        self.call(id, question, "generate", |kms| kms.generate(&id.ek, &context)).await
+    }
+
+    /// Asks the KMS, unless it has just refused that.
     async fn call<'a, T, F>(
         &'a self,
-        id: &WriteId,
+        id: &'a WriteId,
+        question: Question,
         operation: &'static str,
         ask: impl Fn(&'a dyn Kms) -> F,
     ) -> Result<T, Error>
@@ -295,13 +309,12 @@ impl Sources {
         F: Future<Output = Result<T, Error>>,
     {
         let guard = self.guards.get(&id.kms).ok_or_else(|| Error::NoSuchKms(id.kms.clone()))?;
-        let ek = (id.kms.clone(), id.ek.clone());
-        if let Some(refusal) = self.refusals.get(&ek).await {
+        if let Some(refusal) = self.refusals.get(&question).await {
             return Err(refusal);
         }
-        let result = guard.call(operation, ask).await;
+        let result = guard.call(&id.ek, operation, ask).await;
         if let Some(refusal) = result.as_ref().err().filter(|error| error.is_verdict()) {
-            self.refusals.insert(ek, refusal.clone()).await;
+            self.refusals.insert(question, refusal.clone()).await;
         }
         result
     }

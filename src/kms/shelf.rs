@@ -118,16 +118,11 @@ where
         F: Future<Output = Result<Arc<T>, Error>> + Send + 'static,
     {
         loop {
-            let loading = self.load(id, &load);
-            let entry = self.cache.entry_by_ref(id).or_try_insert_with(loading).await;
-            let entry = entry.map_err(Arc::unwrap_or_clone)?;
             // Whoever has asked uses the answer, even one that is too old to share.
-            let fresh = entry.is_fresh();
-            let kept = entry.into_value();
-            if fresh {
-                self.metrics.miss.inc();
-                self.wipe_in_time();
-            }
+            let (kept, fresh) = match self.cache.get(id).await {
+                Some(kept) => (kept, false),
+                None => self.wait_for(id, load.clone()).await?,
+            };
             if !fresh && !self.holds(kept.asked) {
                 self.forget(id, &kept).await;
                 continue;
@@ -147,11 +142,37 @@ where
         }
     }
 
+    /// The key that is just being fetched, or is fetched now; and whether it is this call's own. In a task, so that a
+    /// caller who goes away takes neither the answer nor the count of a failure with it.
+    async fn wait_for<F>(
+        &self,
+        id: &K,
+        load: impl Fn(K, Asked) -> F + Send + Sync + 'static,
+    ) -> Result<(Kept<T>, bool), Error>
+    where
+        F: Future<Output = Result<Arc<T>, Error>> + Send + 'static,
+    {
+        let (shelf, id) = (self.clone(), id.clone());
+        let waiting = tokio::spawn(async move {
+            let entry = shelf.cache.entry_by_ref(&id).or_try_insert_with(shelf.load(&id, &load)).await;
+            let entry = entry.map_err(Arc::unwrap_or_clone)?;
+            let fresh = entry.is_fresh();
+            if fresh {
+                shelf.metrics.miss.inc();
+                shelf.wipe_in_time();
+            }
+            Ok((entry.into_value(), fresh))
+        });
+        // The runtime ends tasks only when it ends itself.
+        waiting.await.unwrap_or_else(|why| Err(Error::Unavailable(why.to_string())))
+    }
+
     /// Keeps a key that came by another way.
     pub(super) async fn put(&self, id: K, key: Arc<T>, asked: Asked) {
         self.cache.insert(id.clone(), self.kept(key, asked)).await;
         if asked.flushes != self.flushes.now().flushes {
             self.cache.invalidate(&id).await;
+            self.wipe().await;
         }
         self.wipe_in_time();
     }
@@ -189,13 +210,17 @@ where
         tokio::spawn(async move {
             match shelf.load(&id, &load).await {
                 Ok(new) => shelf.put(id, new.key, new.asked).await,
-                // The old one is valid to its end; while the KMS is away, it is asked no more often than this.
-                Err(Error::Unavailable(_)) => {
+                // The KMS has spoken: no reason to wait for the end.
+                Err(why) if why.is_verdict() => {
+                    shelf.forget(&id, &kept).await;
+                    shelf.wipe().await;
+                }
+                // The old one is valid to its end. It was opened before, so an answer that makes no sense is a fault on the
+                // way; and while the KMS is away, it is asked no more often than this.
+                Err(_) => {
                     sleep(jitter(AGAIN)).await;
                     kept.refreshing.store(false, Ordering::Relaxed);
                 }
-                // The KMS has spoken: no reason to wait for the end.
-                Err(_) => shelf.forget(&id, &kept).await,
             }
         });
     }
