@@ -123,10 +123,23 @@ impl Guard {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.call_within(ek, operation, ATTEMPTS, ask).await
+    }
+
+    async fn call_within<'a, T, F>(
+        &'a self,
+        ek: &'a EkName,
+        operation: &'static str,
+        attempts: u32,
+        ask: impl Fn(&'a dyn Kms) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let turn = self.admit(ek)?;
         let begun = Instant::now();
         // Whoever finds out whether there is an answer again tries once: the others wait for the outcome.
-        let attempts = if turn.is_trial { 1 } else { ATTEMPTS };
+        let attempts = if turn.is_trial { 1 } else { attempts };
         let result = self.attempts(ek, attempts, begun + TIMEOUT, &ask).await;
         self.metrics.call(operation, outcome(&result), begun.elapsed());
         turn.end(&result);
@@ -138,7 +151,7 @@ impl Guard {
     pub(super) async fn check(&self, eks: &[EkName]) {
         let Ok(_one) = self.checking.try_lock() else { return };
         for ek in eks {
-            let answer = self.call(ek, "describe", |kms| kms.describe(ek)).await;
+            let answer = self.call_within(ek, "describe", 1, |kms| kms.describe(ek)).await;
             if !matches!(answer, Err(Error::Unavailable(_))) {
                 return;
             }
