@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use figment::Figment;
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Deserialize;
 
@@ -157,6 +157,9 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     };
     let secret =
         ["secret", "token", "master_key", "api_key", "password"].iter().any(|word| key.contains(word));
+    // The path of a mistake may end above the key itself, so these sections show no value that may be a secret.
+    let guarded =
+        secret || ["kms", "auth", "admin", "store.credentials"].iter().any(|part| key.starts_with(part));
     let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
     match &error.kind {
         Kind::MissingField(name) => {
@@ -176,12 +179,15 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
             )
         }
         Kind::UnknownVariant(value, known) => {
-            format!("{place}: {key}'{value}' is not known. Write one of: {}", known.join(", "))
+            let value =
+                if guarded && !is_word(value) { "the value (not shown)" } else { &format!("'{value}'") };
+            format!("{place}: {key}{value} is not known. Write one of: {}", known.join(", "))
         }
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
             format!("{place}: {key}the value (not shown) is not {expected}. Correct it")
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let found = if guarded { kind_of(found) } else { found.to_string() };
             format!("{place}: {key}{found} is not {}. Correct it", in_words(&expected.to_string()))
         }
         Kind::Message(_) if secret => {
@@ -190,6 +196,7 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
             )
         }
         kind => {
+            let value = value.filter(|value| !guarded || is_word(value));
             let value = value.map(|value| format!("'{value}': ")).unwrap_or_default();
             let kind = kind.to_string();
             let example =
@@ -199,12 +206,35 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     }
 }
 
+/// Whether a text is like the words of the configuration, and unlike a key or a token.
+fn is_word(text: &str) -> bool {
+    text.len() <= 24 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+}
+
+/// What was found, without its value.
+fn kind_of(found: &Actual) -> String {
+    match found {
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Char(_) | Actual::Str(_) | Actual::Bytes(_) => "a string",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "what is there",
+    }
+    .to_owned()
+}
+
 /// What was expected, without the names of Rust's types.
 fn in_words(expected: &str) -> String {
     match expected {
         "u32" | "u64" => "a whole number, 0 or more".to_owned(),
         "socket address" => "an IP address and a port in quotes, \"127.0.0.1:8333\"".to_owned(),
         name if name.starts_with("enum ") => "one of its words; see the commented proxy.toml".to_owned(),
+        // Serde's words for a table that says by one of its keys what it is.
+        name if name.starts_with("internally tagged enum ") => {
+            "a table { ... }; see the commented proxy.toml".to_owned()
+        }
+        name if name.starts_with("struct ") => "a table { ... }; see the commented proxy.toml".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -272,6 +302,40 @@ mod tests {
                 assert!(error.contains(part), "{error} lacks {part}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_shown() {
+        const SECRET: &str = "hvs.very-Secret-0123456789";
+        let kms = "path = \"keys\"";
+        for (from, to) in [
+            (
+                kms,
+                format!(
+                    "path = 'keys'\n[kms.v]\nkind = 'vault-transit'\nendpoint = 'https://v'\nauth = '{SECRET}'"
+                ),
+            ),
+            (
+                kms,
+                format!(
+                    "path = 'keys'\n[kms.v]\nkind = 'vault-transit'\nendpoint = 'https://v'\nauth = {{ method = '{SECRET}' }}"
+                ),
+            ),
+            (kms, format!("path = 'keys'\n[kms.v]\nkind = 'aws-kms'\ncredentials = '{SECRET}'")),
+            (kms, format!("path = 'keys'\n[kms.v]\nkind = '{SECRET}'")),
+            (kms, format!("path = 'keys'\n[kms.v]\nkind = 'kes'\napi_key = ['{SECRET}']")),
+            ("secret_key = \"very-secret\" }", format!("secret_key = 'x' }}\ncredentials.more = '{SECRET}'")),
+            ("[auth]", format!("[auth]\nmode = '{SECRET}'")),
+            ("[auth]", format!("[admin]\nlisten = '{SECRET}'\n[auth]")),
+        ] {
+            let text = GOOD.replacen(from, &to, 1);
+            assert_ne!(text, GOOD);
+            let error = load(&text).unwrap_err();
+            assert!(!error.contains(SECRET) && error.contains("proxy.toml: "), "{error}");
+        }
+        // But a word that is none of the known ones is.
+        let error = load(&GOOD.replacen("kind = \"local\"", "kind = 'vualt'", 1)).unwrap_err();
+        assert!(error.contains("'vualt' is not known") && error.contains("vault-transit"), "{error}");
     }
 
     #[test]
