@@ -1,14 +1,18 @@
 //! `s3veil key`: the EKs of a KMS.
 
 use std::io::{IsTerminal as _, Write};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
-use crate::kms::{Context, EkInfo, EkName, Error, Kms};
+use crate::kms::{Answer, Context, EkInfo, EkName, Error, Kms};
 use crate::s3::Bucket;
+
+/// How long a KMS may take for one command on one EK. Long: some purge while one waits.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to do, and how to say that it is done.
 #[derive(Debug, clap::Args)]
@@ -96,24 +100,24 @@ pub async fn run(
     let KeyRequest { json, command } = request;
     match command {
         KeyCommand::Create { name } => {
-            kms.create(&name).await?;
+            in_time(kms.create(&name)).await?;
             done(json, "created", &name, "", out)
         }
         KeyCommand::List => list(json, kms, out).await,
-        KeyCommand::Info { name } => show(json, &kms.describe(&name).await?, out),
+        KeyCommand::Info { name } => show(json, &in_time(kms.describe(&name)).await?, out),
         KeyCommand::Disable { name, confirm } => {
             if let Some(warning) = kms.disable_warning() {
                 confirmed(&name, confirm, &format!("Disabling '{name}': {warning}"), ask)?;
             }
-            kms.disable(&name).await?;
+            in_time(kms.disable(&name)).await?;
             done(json, "disabled", &name, ": a running s3veil locks its objects within its cache time", out)
         }
         KeyCommand::Enable { name } => {
-            kms.enable(&name).await?;
+            in_time(kms.enable(&name)).await?;
             done(json, "enabled", &name, "", out)
         }
         KeyCommand::Rotate { name } => {
-            kms.rotate(&name).await?;
+            in_time(kms.rotate(&name)).await?;
             done(
                 json,
                 "rotated",
@@ -128,11 +132,11 @@ pub async fn run(
                  key disable {name}` locks them instead"
             );
             confirmed(&name, confirm, &warning, ask)?;
-            kms.delete(&name).await?;
-            done(json, "deleted", &name, "", out)
+            in_time(kms.delete(&name)).await?;
+            done(json, "deleted", &name, ": a running s3veil loses it within its cache time", out)
         }
         KeyCommand::Dek { name, bucket } => {
-            let made = kms.generate(&name, &Context::of_bucket(&bucket)).await?;
+            let made = in_time(kms.generate(&name, &Context::of_bucket(&bucket))).await?;
             let plaintext = made.dek.to_base64();
             let ciphertext = BASE64_STANDARD.encode(made.wrapped.as_bytes());
             let shown = ShownDek { plaintext: &plaintext, ciphertext, version: made.version };
@@ -144,6 +148,12 @@ pub async fn run(
             Ok(())
         }
     }
+}
+
+/// The KMS's answer, or that there is none.
+async fn in_time<T>(answer: Answer<'_, T>) -> Result<T, Error> {
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    answer.unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer in {} s", PATIENCE.as_secs()))))
 }
 
 /// Asks at the terminal, if there is one.
@@ -177,8 +187,8 @@ fn confirmed(
 
 async fn list(json: bool, kms: &dyn Kms, out: &mut impl Write) -> anyhow::Result<()> {
     let (mut infos, mut unreadable) = (Vec::new(), Vec::new());
-    for name in kms.list().await? {
-        match kms.describe(&name).await {
+    for name in in_time(kms.list()).await? {
+        match in_time(kms.describe(&name)).await {
             Ok(info) => infos.push(info),
             // Deleted meanwhile.
             Err(Error::NoSuchKey(_)) => {}

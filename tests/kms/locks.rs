@@ -192,6 +192,8 @@ async fn readable(proxy: &Proxy, bucket: &str) {
 /// Neither read nor written; what is not sealed under that EK goes on.
 async fn refused(proxy: &Proxy, code: &str) {
     assert_eq!(get(proxy.address, "/locked/k").await.code(), code);
+    // The KMS is asked for the write too: some go on wrapping with a key that they no longer unwrap with (K-12).
+    proxy.app.rooms.keys.flush().await;
     assert_eq!(put(proxy.address, "/locked/k", b"more").await.code(), code);
     readable(proxy, "other").await;
     readable(proxy, "plain").await;

@@ -136,7 +136,7 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
         tokio::task::yield_now().await;
     }
 
-    // Back on the same port: no restart of s3veil, and no request of a client is needed to find out.
+    // Back on the same port: no restart of s3veil. Requests, and questions for readiness, find it out.
     let _kes = estate.start_at(port).unwrap();
     let back = async {
         while !put(proxy.address, "/cold-0/k", b"x").await.status.is_success() {

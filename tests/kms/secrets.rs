@@ -4,13 +4,14 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use s3veil::aws::sign::BodyHash;
 use s3veil::kms::{EkName, Kms, WrappedDek};
 use s3veil::seal::Envelope;
 
 use crate::common::{build, context};
 use crate::kes_server::{ADMIN, Estate, USER, api_key};
 use crate::servers;
-use crate::support::client::{get, put};
+use crate::support::client::{exchange, full, get, put, signed};
 use crate::support::memory::MemoryStore;
 use crate::support::program::Program;
 use crate::support::proxy::{ACCESS_KEY, SECRET_KEY};
@@ -51,7 +52,7 @@ async fn f_18_the_trace_log_holds_no_secret() {
     };
     let kes = estate.start().unwrap();
     let admin = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
-    for name in ["app-main", "app-gone", "other"] {
+    for name in ["app-main", "app-gone"] {
         admin.create(&EkName::parse(name).unwrap()).await.unwrap();
     }
     let store = MemoryStore::start().await;
@@ -78,6 +79,10 @@ async fn f_18_the_trace_log_holds_no_secret() {
         bucket = "bucket"
         kms = "kes"
         ek = "app-main"
+        [[policy]]
+        bucket = "cold"
+        kms = "kes"
+        ek = "app-gone"
         [[policy]]
         bucket = "local"
         kms = "local"
@@ -115,8 +120,12 @@ async fn f_18_the_trace_log_holds_no_secret() {
     secrets.push(("an EK as KES stores it", ek.clone().into()));
     // KeyVersion { 1: SecretKey { 1: key[32], ... } }, `docs/kms/local.md`.
     secrets.push(("an EK", BASE64_STANDARD.decode(ek.trim()).unwrap()[4..36].to_vec()));
+    let forged = signed(program.address, "GET", "/bucket/k", &[("x-amz-meta-x", "y")], BodyHash::Unsigned);
+    let mut forged = forged.map(|()| full(""));
+    forged.headers_mut().insert("x-amz-meta-x", "z".parse().unwrap());
+    assert_eq!(exchange(program.address, forged).await.unwrap().code(), "SignatureDoesNotMatch");
     drop(kes);
-    put(program.address, "/bucket-of-no-rule/k", b"x").await;
+    assert_eq!(put(program.address, "/cold/k", b"x").await.status, 503);
     program.kill();
 
     let log = program.log();

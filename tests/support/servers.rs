@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -299,12 +300,22 @@ pub fn start<const N: usize>(
     Err(why)
 }
 
+/// Where servers listen: below the ports that Linux gives to connections, of which the tests open thousands. One of those
+/// could take a port in the second that a slow server needs to come to it.
+const PORTS: std::ops::Range<u16> = 10_240..32_768;
+
 /// Ports that were free a moment ago: all held at once, so that they differ.
 fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     let mut ports = [0; N];
     let mut held = Vec::new();
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = (0..1000).find_map(|_| {
+            // The standard library's source of chance: each state has keys of its own.
+            let chance = RandomState::new().hash_one(());
+            let port = PORTS.start + (chance % u64::from(PORTS.end - PORTS.start)) as u16;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+        });
+        let listener = listener.ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))?;
         *port = listener.local_addr()?.port();
         held.push(listener);
     }
