@@ -134,9 +134,16 @@ impl Fixture {
 
     /// Lets tasks go on until `calls` have reached the KMS.
     async fn reached(&self, calls: usize) {
-        while self.calls() < calls {
-            tokio::task::yield_now().await;
-        }
+        until(async || self.calls() >= calls).await;
+    }
+}
+
+/// Lets tasks go on until it holds. The clock that the tests wind stands meanwhile, so another one limits it.
+async fn until(holds: impl AsyncFn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never comes to that");
+        tokio::task::yield_now().await;
     }
 }
 
@@ -237,9 +244,7 @@ async fn k_08_a_key_in_use_is_fetched_ahead_of_its_time_and_nobody_waits() {
     it.reached(4).await;
     it.kms.answers.add_permits(1);
     // Until both have been put in place.
-    while it.write().await.unwrap() == first {
-        tokio::task::yield_now().await;
-    }
+    until(async || it.write().await.unwrap() != first).await;
     advance(TTL / 10).await;
     assert_ne!(it.write().await, Ok(first));
     assert_eq!(it.read(&other).await, Ok(()));
@@ -254,9 +259,7 @@ async fn a_key_that_has_nearly_served_enough_is_replaced_meanwhile() {
         assert_eq!(it.write().await.as_ref(), Ok(&first));
     }
     it.reached(2).await;
-    while it.write().await.unwrap() == first {
-        tokio::task::yield_now().await;
-    }
+    until(async || it.write().await.unwrap() != first).await;
     assert_eq!(it.calls(), 2);
 }
 
@@ -268,9 +271,7 @@ async fn k_01_a_refusal_ahead_of_time_locks_at_once() {
     advance(TTL * 95 / 100).await;
     assert_eq!(it.write().await, Ok(wrapped.clone()));
     it.reached(2).await;
-    while it.write().await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    until(async || it.write().await.is_err()).await;
     assert_eq!(it.write().await, Err(disabled()));
 }
 
