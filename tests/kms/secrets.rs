@@ -8,16 +8,35 @@ use s3veil::aws::sign::BodyHash;
 use s3veil::kms::{EkName, Kms, WrappedDek};
 use s3veil::seal::Envelope;
 
+use crate::azure_vault::Azure;
 use crate::common::{build, context};
 use crate::kes_server::{ADMIN, Estate, USER, api_key};
-use crate::servers;
 use crate::support::client::{exchange, full, get, put, signed};
 use crate::support::memory::MemoryStore;
 use crate::support::program::Program;
 use crate::support::proxy::{ACCESS_KEY, SECRET_KEY};
+use crate::{aws, aws_server, azure, servers, vault_server};
 
 const STORE_SECRET: &str = "store-secret-key-of-this-test";
+const AWS_SECRET: &str = "aws-secret-key-of-this-test";
+const AZURE_SECRET: &str = "azure-client-secret-of-this-test";
 const ADMIN_TOKEN: &str = "admin-token-of-this-test";
+
+macro_rules! or_skip {
+    ($server:expr) => {
+        match $server {
+            Ok(server) => server,
+            Err(why) => return servers::skip(&why),
+        }
+    };
+}
+
+/// A KMS beside KES, and its section.
+struct Other {
+    name: &'static str,
+    kms: Box<dyn Kms>,
+    settings: String,
+}
 
 /// A secret in every form that a careless line could show it in.
 fn forms(secret: &[u8]) -> Vec<String> {
@@ -34,22 +53,19 @@ fn forms(secret: &[u8]) -> Vec<String> {
 }
 
 /// The DEK of a stored object.
-async fn dek(store: &MemoryStore, path: &str, kms: &dyn Kms) -> Vec<u8> {
-    let stored = store.get(path).unwrap();
+async fn dek(store: &MemoryStore, bucket: &str, kms: &dyn Kms) -> Vec<u8> {
+    let stored = store.get(&format!("/{bucket}/k")).unwrap();
     let envelope = Envelope::parse(stored.headers["x-amz-meta-s3veil"].to_str().unwrap()).unwrap();
     let header = envelope.header();
     let ek = EkName::parse(&header.ek).unwrap();
     let wrapped = WrappedDek::new(header.wrapped_dek.clone());
-    let dek = kms.unwrap(&ek, header.ek_version.as_deref(), &wrapped, &context("bucket")).await.unwrap();
+    let dek = kms.unwrap(&ek, header.ek_version.as_deref(), &wrapped, &context(bucket)).await.unwrap();
     BASE64_STANDARD.decode(dek.to_base64().as_bytes()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn f_18_the_trace_log_holds_no_secret() {
-    let estate = match Estate::new() {
-        Ok(estate) => estate,
-        Err(why) => return servers::skip(&why),
-    };
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let admin = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
     for name in ["app-main", "app-gone"] {
@@ -60,6 +76,36 @@ async fn f_18_the_trace_log_holds_no_secret() {
     let (key_file, local) = (directory.path().join("kes.key"), directory.path().join("local"));
     fs::write(&key_file, USER).unwrap();
     s3veil::kms::local::init_dev(&local).await.unwrap();
+    let bao = or_skip!(vault_server::shared());
+    bao.mount_transit("t-secrets");
+    let rights = vault_server::documented("s3veil-transit", "transit", "t-secrets");
+    let token = bao.token("t-secrets", &[rights]);
+    let vault = |token: &str| {
+        format!(
+            "kind = 'vault-transit'\nendpoint = 'http://127.0.0.1:{}'\nmount = 't-secrets'\n\
+             auth = {{ method = 'token', token = '{token}' }}",
+            bao.port
+        )
+    };
+    build(&vault(vault_server::ROOT)).unwrap().create(&EkName::parse("main").unwrap()).await.unwrap();
+    let moto = or_skip!(aws_server::moto());
+    let aws = aws::settings("aws-kms", &moto.endpoint, "").replace("hidden", AWS_SECRET);
+    let fake_azure = Azure::start().await;
+    fake_azure.state().password = AZURE_SECRET.to_owned();
+    let azure = format!(
+        "{}{}",
+        azure::KEYS,
+        fake_azure.settings().replace("\"right\"", &format!("{AZURE_SECRET:?}"))
+    );
+    let others = [("vault", vault(&token)), ("aws", aws), ("azure", azure)].map(|(name, settings)| Other {
+        name,
+        kms: build(&settings).unwrap(),
+        settings,
+    });
+    for other in &others[1..] {
+        other.kms.create(&EkName::parse("main").unwrap()).await.unwrap();
+    }
+    let [vault, aws, azure] = &others;
     let text = format!(
         r#"
         log.level = "trace"
@@ -75,6 +121,24 @@ async fn f_18_the_trace_log_holds_no_secret() {
         kind = "local"
         path = {local:?}
         master_key = {{ file = {:?} }}
+        [kms.vault]
+        {}
+        [kms.aws]
+        {}
+        [kms.azure]
+        {}
+        [[policy]]
+        bucket = "vault"
+        kms = "vault"
+        ek = "main"
+        [[policy]]
+        bucket = "aws"
+        kms = "aws"
+        ek = "main"
+        [[policy]]
+        bucket = "azure"
+        kms = "azure"
+        ek = "main"
         [[policy]]
         bucket = "bucket"
         kms = "kes"
@@ -91,12 +155,15 @@ async fn f_18_the_trace_log_holds_no_secret() {
         store.endpoint,
         estate.settings(&[kes.endpoint()], &format!("api_key = {{ file = {key_file:?} }}")),
         local.join("master.key"),
+        vault.settings,
+        aws.settings,
+        azure.settings,
     );
     let configuration = directory.path().join("proxy.toml");
     fs::write(&configuration, text).unwrap();
     let mut program = Program::start(&configuration);
 
-    for path in ["/bucket/k", "/local/k"] {
+    for path in ["/bucket/k", "/local/k", "/vault/k", "/aws/k", "/azure/k"] {
         assert_eq!(put(program.address, path, b"hello").await.status, 200, "{}", program.log());
         assert_eq!(get(program.address, path).await.bytes(), b"hello");
     }
@@ -114,8 +181,16 @@ async fn f_18_the_trace_log_holds_no_secret() {
         ("KES's API key", USER.into()),
         ("the seed in it", BASE64_STANDARD.decode(&USER["kes:v1:".len()..]).unwrap()[1..].to_vec()),
         ("the master key", hex::decode(fs::read_to_string(local.join("master.key")).unwrap()).unwrap()),
-        ("a DEK", dek(&store, "/bucket/k", admin.as_ref()).await),
+        ("a DEK", dek(&store, "bucket", admin.as_ref()).await),
     ];
+    secrets.extend([
+        ("Vault's token", token.into()),
+        ("AWS's secret key", AWS_SECRET.into()),
+        ("Azure's client secret", AZURE_SECRET.into()),
+    ]);
+    for other in &others {
+        secrets.push(("a DEK", dek(&store, other.name, other.kms.as_ref()).await));
+    }
     let ek = fs::read_to_string(estate.path("keys").join("app-main")).unwrap();
     secrets.push(("an EK as KES stores it", ek.clone().into()));
     // KeyVersion { 1: SecretKey { 1: key[32], ... } }, `docs/kms/local.md`.
