@@ -35,7 +35,7 @@ const FAILURES: u32 = 3;
 const OPEN_MIN: Duration = Duration::from_secs(1);
 const OPEN_MAX: Duration = Duration::from_secs(30);
 
-/// EKs without an answer that are kept track of. More of them are names that an envelope made up.
+/// EKs without an answer that are kept track of. So many are names that envelopes made up, and any more get no circuit.
 const CIRCUITS_MAX: usize = 1000;
 
 /// A KMS behind its circuits.
@@ -204,9 +204,7 @@ impl Guard {
 
     fn admit<'a>(&'a self, ek: &'a EkName) -> Result<Turn<'a>, Error> {
         let mut state = self.lock();
-        let full = state.circuits.len() >= CIRCUITS_MAX;
         let is_trial = match state.circuits.get_mut(ek) {
-            None if full => return Err(Error::Unavailable("too many keys have no answer".into())),
             None => false,
             Some(circuit) if circuit.open_until.is_none() => false,
             Some(circuit) if circuit.is_open() || circuit.trying => {
@@ -239,6 +237,9 @@ impl Guard {
 
     fn failed(&self, ek: &EkName, why: &str) {
         let mut state = self.lock();
+        if state.circuits.len() >= CIRCUITS_MAX && !state.circuits.contains_key(ek) {
+            return;
+        }
         let before = state.health();
         let now = Instant::now();
         let circuit = state.circuits.entry(ek.clone()).or_insert_with(|| Circuit {
