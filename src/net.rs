@@ -1,5 +1,6 @@
 //! The one HTTPS client: roots, client certificate, connect timeout, connection pool. For the store and for every KMS.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,38 @@ pub fn tls(ca_file: Option<&Path>, identity: Option<Identity>) -> Result<ClientC
     }
 }
 
+/// Whether the server has ended the handshake because of the certificate that it was shown, or was not. Source: RFC 8446,
+/// section 6.2.
+pub fn refuses_certificate(why: &(dyn Error + 'static)) -> bool {
+    use rustls::AlertDescription as Alert;
+
+    let mut next = Some(why);
+    while let Some(error) = next {
+        if let Some(rustls::Error::AlertReceived(alert)) = error.downcast_ref() {
+            return matches!(
+                alert,
+                Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateRequired
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    // From an authority that is called as one that the server knows, but is another.
+                    | Alert::DecryptError
+            );
+        }
+        // What an io::Error was made of is not its source, but stands in its place.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
@@ -130,4 +163,29 @@ fn pem_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
     let files = entries.collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().filter(|file| file.is_file()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::AlertDescription as Alert;
+
+    use super::*;
+
+    #[test]
+    fn alerts_about_the_client_certificate() {
+        let within = |error: rustls::Error| io::Error::other(io::Error::other(error));
+        for alert in [Alert::UnknownCA, Alert::CertificateRequired, Alert::DecryptError] {
+            assert!(refuses_certificate(&within(rustls::Error::AlertReceived(alert))), "{alert:?}");
+        }
+        for other in [
+            rustls::Error::AlertReceived(Alert::InternalError),
+            rustls::Error::AlertReceived(Alert::HandshakeFailure),
+            rustls::Error::DecryptError,
+        ] {
+            assert!(!refuses_certificate(&within(other)));
+        }
+        assert!(!refuses_certificate(&io::Error::from(io::ErrorKind::TimedOut)));
+    }
 }

@@ -10,6 +10,7 @@ pub mod ciphertrust;
 pub mod config;
 pub mod context;
 mod disk;
+mod endpoints;
 pub mod error;
 mod gcm;
 pub mod google;

@@ -1,11 +1,9 @@
 //! JSON over HTTPS: what the KMSs that are asked without a vendor's crate have in common.
 //!
-//! One attempt per call, at the endpoint that answered last; when that one does not, the next call goes to the next.
-//! Retries, timeouts and backoff are those of [`Keys`](super::Keys), the same for every KMS. An answer may hold a DEK, so
-//! it is gathered into memory that is wiped.
+//! One attempt per call, at the endpoint whose turn it is. Retries, timeouts and backoff are those of
+//! [`Keys`](super::Keys), the same for every KMS. An answer may hold a DEK, so it is gathered into memory that is wiped.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,13 +12,14 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Error;
+use super::endpoints::{Ways, refuse_credentials};
 use crate::body::{self, ByteBody};
-use crate::net::{Connector, Identity, NetConfig, client};
+use crate::net::{Connector, Identity, NetConfig, client, refuses_certificate};
 use crate::secret::Secret;
 use crate::watch::Watched;
 
@@ -29,6 +28,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest answer that is read, in bytes. A list of thousands of keys is shorter.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+/// How an endpoint is written.
+const ENDPOINT_FORM: &str = "https://HOST:PORT";
 
 /// The room that an answer is given at first, in bytes: the usual ones need no second, which would be a copy.
 const ANSWER_USUAL: usize = 16 * 1024;
@@ -42,31 +44,6 @@ pub(super) struct RestConfig {
     pub ca_file: Option<PathBuf>,
     /// What s3veil shows the server, if it asks.
     pub identity: IdentitySource,
-}
-
-/// One address, or several ways to the same KMS, as typed.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "an address, or a list of addresses")]
-pub enum Endpoints {
-    /// `"https://..."`.
-    One(String),
-    /// `["https://...", ...]`: the next one is asked when one does not answer.
-    Several(Vec<String>),
-}
-
-impl Default for Endpoints {
-    fn default() -> Self {
-        Self::Several(Vec::new())
-    }
-}
-
-impl From<Endpoints> for Vec<String> {
-    fn from(endpoints: Endpoints) -> Self {
-        match endpoints {
-            Endpoints::One(endpoint) => vec![endpoint],
-            Endpoints::Several(endpoints) => endpoints,
-        }
-    }
 }
 
 /// Where the client certificate is.
@@ -93,9 +70,7 @@ pub(super) enum IdentitySource {
 
 /// A client of one KMS.
 pub(super) struct Rest {
-    endpoints: Vec<String>,
-    /// The endpoint that is asked next.
-    next: AtomicUsize,
+    ways: Ways<String>,
     client: Watched<Client<Connector, ByteBody>>,
 }
 
@@ -117,10 +92,7 @@ pub(super) struct Reply {
 impl RestConfig {
     /// Errors: a message that names the key, its value and the remedy.
     pub(super) fn build(self) -> Result<Rest, String> {
-        let endpoints = self.endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
-        if endpoints.is_empty() {
-            return Err("endpoint: missing. Write https://HOST:PORT".into());
-        }
+        let ways = Ways::new(&self.endpoints, ENDPOINT_FORM, endpoint)?;
         let mut files: Vec<PathBuf> = self.ca_file.iter().cloned().collect();
         match &self.identity {
             IdentitySource::None => {}
@@ -137,13 +109,14 @@ impl RestConfig {
             };
             client(NetConfig { ca_file: self.ca_file.clone(), identity, connect_timeout: CONNECT_TIMEOUT })
         })?;
-        Ok(Rest { endpoints, next: AtomicUsize::new(0), client })
+        Ok(Rest { ways, client })
     }
 }
 
 /// An endpoint without a slash at its end. Plain http is for a server on this machine: a DEK travels in the answer.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
-    let wrong = |why: &str| format!("endpoint: '{text}' {why}. Write https://HOST:PORT");
+    refuse_credentials(text, ENDPOINT_FORM)?;
+    let wrong = |why: &str| format!("endpoint: '{text}' {why}. Write {ENDPOINT_FORM}");
     let uri: Uri = text.parse().map_err(|_| wrong("is not an address"))?;
     let host = uri.host().ok_or_else(|| wrong("names no host"))?;
     match uri.scheme_str() {
@@ -170,11 +143,9 @@ impl Rest {
     /// Errors: [`Error::Unavailable`] without an answer, or with 408, 429 or 5xx but 501: those may differ next time.
     /// [`Error::Denied`] when the server does not take the client certificate.
     pub(super) async fn send(&self, ask: Ask) -> Result<Reply, Error> {
-        let mut turn = Turn { next: &self.next, at: self.next.load(Ordering::Relaxed), served: false };
-        let endpoint = &self.endpoints[turn.at % self.endpoints.len()];
-        let answer = self.ask(endpoint, ask).await;
-        turn.served = !matches!(answer, Err(Error::Unavailable(_)));
-        answer
+        let turn = self.ways.turn();
+        let answer = self.ask(turn.endpoint(), ask).await;
+        turn.end(answer)
     }
 
     async fn ask(&self, endpoint: &str, ask: Ask) -> Result<Reply, Error> {
@@ -210,53 +181,6 @@ impl Rest {
             Ok(reply)
         }
     }
-}
-
-/// A call at an endpoint. One that does not serve it moves all who ask it on, once: also one that the caller has
-/// given up waiting for.
-struct Turn<'a> {
-    next: &'a AtomicUsize,
-    at: usize,
-    served: bool,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.served {
-            let on = self.at.wrapping_add(1);
-            self.next.compare_exchange(self.at, on, Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
-    }
-}
-
-/// Whether the server has ended the handshake because of the certificate that it was shown, or was not. Source: RFC 8446,
-/// section 6.2.
-fn refuses_certificate(why: &(dyn std::error::Error + 'static)) -> bool {
-    use rustls::AlertDescription as Alert;
-
-    let mut next = Some(why);
-    while let Some(error) = next {
-        if let Some(rustls::Error::AlertReceived(alert)) = error.downcast_ref() {
-            return matches!(
-                alert,
-                Alert::BadCertificate
-                    | Alert::UnsupportedCertificate
-                    | Alert::CertificateRevoked
-                    | Alert::CertificateExpired
-                    | Alert::CertificateUnknown
-                    | Alert::UnknownCA
-                    | Alert::AccessDenied
-                    | Alert::CertificateRequired
-            );
-        }
-        // What an io::Error was made of is not its source, but stands in its place.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// What [`gather`] could not hold, in words.
@@ -321,10 +245,14 @@ impl Ask {
 impl Reply {
     /// The JSON of the answer. Fields that hold secrets are [`Secret`]s.
     ///
-    /// Errors: [`Error::Malformed`], without the answer itself.
+    /// Errors: [`Error::Malformed`], with nothing of the answer: serde's own words may quote what it did not expect.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body)
-            .map_err(|why| Error::Malformed(format!("the KMS's answer is not what it should be: {why}")))
+        serde_json::from_slice(&self.body).map_err(|why| {
+            let (kind, line, column) = (why.classify(), why.line(), why.column());
+            Error::Malformed(format!(
+                "the KMS's answer is not what it should be ({kind:?}, line {line}, column {column})"
+            ))
+        })
     }
 
     /// What an answer that is an error says, for a message: status, and the body's beginning as one line of text.
@@ -366,6 +294,7 @@ mod tests {
             ("vault:8200", Err("is not https")),
             ("https://", Err("")),
             ("https://a/?b", Err("has a query")),
+            ("https://user:pw@a", Err("'https://...' holds '@'")),
         ] {
             match (endpoint(text), expected) {
                 (Ok(got), Ok(expected)) => assert_eq!(got, expected),
@@ -374,6 +303,16 @@ mod tests {
                 }
                 (got, _) => panic!("{text}: {got:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_not_quoted() {
+        let reply = |text: &str| Reply { status: StatusCode::OK, body: Zeroizing::new(text.into()) };
+        for (text, kind) in [("{\"a\":\"DEK\"}", "Data"), ("{\"a\":DEK}", "Syntax"), ("{\"a\":\"DEK", "Eof")]
+        {
+            let why = reply(text).json::<std::collections::HashMap<String, u8>>().unwrap_err().to_string();
+            assert!(why.contains(kind) && why.contains("line 1, column") && !why.contains("DEK"), "{why}");
         }
     }
 

@@ -105,6 +105,16 @@ async fn tokens_are_renewed_in_time() {
     }
 }
 
+#[tokio::test]
+async fn tokens_that_never_end() {
+    let (_certificates, server, kms) = fresh("ciphertrust").await;
+    server.with(|state| state.duration = u64::MAX);
+    for _ in 0..2 {
+        assert_eq!(kms.list().await, Ok(vec![]));
+    }
+    assert_eq!(server.with(|state| state.logins), 1);
+}
+
 /// K-9: a token that the server takes back is had anew, once; then the refusal stands.
 #[tokio::test]
 async fn tokens_that_are_taken_back() {
@@ -161,6 +171,11 @@ async fn versions_and_states() {
     }
     assert_eq!(kms.rotate(&ek("a")).await, Err(Error::Disabled(ek("a"))));
     kms.enable(&ek("a")).await.unwrap();
+    // The old one alone: what it wrapped is gone, the EK goes on.
+    server.with(|server| server.keys[0].state = "Destroyed");
+    let gone = kms.unwrap(&ek("a"), Some("0"), &old.wrapped, &context("one")).await.unwrap_err();
+    assert!(matches!(&gone, Error::Malformed(why) if why.contains("destroyed")), "{gone}");
+    assert!(kms.generate(&ek("a"), &context("one")).await.is_ok());
     for (state, expected) in [
         ("Pre-Active", Error::Disabled(ek("a"))),
         ("Compromised", Error::Disabled(ek("a"))),
@@ -235,6 +250,37 @@ async fn answers_that_are_errors() {
     drop(server);
     let why = kms.list().await.unwrap_err();
     assert!(matches!(why, Error::Unavailable(_)), "{why}");
+}
+
+/// An EK does not count as erased because a load balancer knows no such path.
+#[tokio::test]
+async fn a_404_of_another() {
+    for kind in ["ciphertrust", "ciphertrust-secrets"] {
+        let (certificates, server, kms) = fresh(kind).await;
+        kms.create(&ek("a")).await.unwrap();
+        let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
+        let version = made.version.as_deref();
+        for (lie, logged_in) in
+            [(Lie::NotJson, true), (Lie::OtherJson, true), (Lie::NotJson, false), (Lie::OtherJson, false)]
+        {
+            server.with(|state| (state.status, state.lie) = (Some(404), Some(lie)));
+            let kms = match logged_in {
+                true => &kms,
+                false => &build(&with_password(&certificates, &server, kind)).unwrap(),
+            };
+            for why in [
+                kms.generate(&ek("a"), &context("one")).await.unwrap_err(),
+                kms.unwrap(&ek("a"), version, &made.wrapped, &context("one")).await.unwrap_err(),
+                kms.describe(&ek("a")).await.unwrap_err(),
+                kms.delete(&ek("a")).await.unwrap_err(),
+                kms.list().await.unwrap_err(),
+            ] {
+                assert!(matches!(why, Error::Unavailable(_)), "{kind}, {lie:?}: {why}");
+            }
+        }
+        server.with(|state| (state.status, state.lie) = (Some(404), None));
+        assert_eq!(kms.generate(&ek("a"), &context("one")).await.unwrap_err(), Error::NoSuchKey(ek("a")));
+    }
 }
 
 /// More than a page, and names that are others at the server.

@@ -39,6 +39,8 @@ pub enum Lie {
     ShortPlaintext,
     NotBase64,
     NotJson,
+    /// JSON, but not what the server writes for an error.
+    OtherJson,
     Oversize,
     EndlessList,
 }
@@ -61,6 +63,8 @@ pub struct State {
     /// Tokens that are taken.
     pub tokens: HashSet<String>,
     pub logins: usize,
+    /// What a token lasts, in seconds, as the server says it.
+    pub duration: u64,
     /// Calls with a token that is not taken.
     pub refused: usize,
     pub ivs: Vec<String>,
@@ -79,7 +83,8 @@ pub struct Server {
 
 impl Server {
     pub async fn start(certificates: &Certificates) -> Self {
-        let state = State { password: "right".into(), refresh_token: "fresh".into(), ..State::default() };
+        let (password, refresh_token) = ("right".into(), "fresh".into());
+        let state = State { password, refresh_token, duration: 300, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -155,8 +160,10 @@ async fn answer(
         (None, path) => run(&mut state, &parts.method, path, &query, &body),
     };
     let text = match (state.lie, path.as_str()) {
-        (_, "auth/tokens") | (None, _) => value.to_string(),
+        (None, _) => value.to_string(),
+        (_, "auth/tokens") if status == 200 => value.to_string(),
         (Some(Lie::NotJson), _) => "<html>".into(),
+        (Some(Lie::OtherJson), _) => json!({"message": "no Route matched"}).to_string(),
         (Some(Lie::Oversize), _) => format!("{{\"x\": \"{}\"}}", "x".repeat(5 << 20)),
         (Some(_), _) => value.to_string(),
     };
@@ -181,7 +188,7 @@ fn log_in(state: &mut State, body: &Value) -> Reply {
     state.logins += 1;
     let jwt = format!("jwt-{}", state.logins);
     state.tokens.insert(jwt.clone());
-    (200, json!({"jwt": jwt, "duration": 300, "token_type": "Bearer", "refresh_token": "another"}))
+    (200, json!({"jwt": jwt, "duration": state.duration, "token_type": "Bearer", "refresh_token": "another"}))
 }
 
 fn run(

@@ -1,8 +1,10 @@
 //! KMIP: against PyKMIP, and against a server of the tests' own for what PyKMIP does not do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use s3veil::kms::{Error, Kms, State, WrappedDek};
 use tokio::sync::Barrier;
 
@@ -177,8 +179,8 @@ async fn fake_is_asked_what_it_speaks() {
 #[tokio::test]
 async fn fake_rotates_locks_and_erases_the_whole_chain() {
     let certificates = Certificates::new();
-    for mode in ["encrypt", "get"] {
-        let fake = Fake::start(&certificates, Rules::default()).await;
+    for (mode, old_keeps_name) in [("encrypt", false), ("get", false), ("encrypt", true)] {
+        let fake = Fake::start(&certificates, Rules { old_keeps_name, ..Rules::default() }).await;
         let kms = build(&certificates.settings(fake.port, &format!("mode = \"{mode}\""))).unwrap();
         kms.create(&ek("a")).await.unwrap();
         let mut made = vec![kms.generate(&ek("a"), &context("one")).await.unwrap()];
@@ -281,6 +283,50 @@ async fn fake_lies_are_refused() {
     }
 }
 
+/// A Decrypt that fails: for the server's own reasons, or the data's.
+#[tokio::test]
+async fn fake_refuses_to_decrypt() {
+    let certificates = Certificates::new();
+    let fake = Fake::start(&certificates, Rules::default()).await;
+    let kms = build(&certificates.settings(fake.port, "")).unwrap();
+    kms.create(&ek("a")).await.unwrap();
+    let made = kms.generate(&ek("a"), &context("one")).await.unwrap();
+    for (reasons, is_expected) in [
+        (&[0x2a, 0x3a, 0x44][..], (|why| matches!(why, Error::Unavailable(_))) as fn(&Error) -> bool),
+        (&[0x03, 0x0c, 0x39], |why| matches!(why, Error::Denied(_))),
+        (&[0x07, 0x0a, 0x100], |why| matches!(why, Error::Malformed(_))),
+    ] {
+        for reason in reasons {
+            fake.rules(|rules| rules.decrypt_fails = Some(*reason));
+            let why = kms.unwrap(&ek("a"), made.version.as_deref(), &made.wrapped, &context("one")).await;
+            let why = why.unwrap_err();
+            assert!(is_expected(&why), "{reason:#x}: {why}");
+        }
+    }
+}
+
+/// An old version that is destroyed while the EK lives opens nothing, and the EK goes on.
+#[tokio::test]
+async fn fake_lost_an_old_version() {
+    let certificates = Certificates::new();
+    for keeps_destroyed in [false, true] {
+        let fake = Fake::start(&certificates, Rules { keeps_destroyed, ..Rules::default() }).await;
+        let kms = build(&certificates.settings(fake.port, "")).unwrap();
+        kms.create(&ek("a")).await.unwrap();
+        let old = kms.generate(&ek("a"), &context("one")).await.unwrap();
+        let id = old.version.clone().unwrap();
+        kms.rotate(&ek("a")).await.unwrap();
+        match keeps_destroyed {
+            true => fake.state.lock().unwrap().keys.get_mut(&id).unwrap().state = 5,
+            false => drop(fake.state.lock().unwrap().keys.remove(&id)),
+        }
+        let gone = kms.unwrap(&ek("a"), Some(&id), &old.wrapped, &context("one")).await.unwrap_err();
+        let said = matches!(&gone, Error::Malformed(why) if why.contains(&id) && why.contains("destroyed"));
+        assert!(said, "{gone}");
+        assert!(kms.generate(&ek("a"), &context("one")).await.is_ok());
+    }
+}
+
 /// Each call has a connection of its own while it lasts, and connections are used again.
 #[tokio::test]
 async fn fake_serves_calls_side_by_side() {
@@ -310,9 +356,7 @@ async fn fake_goes_and_another_endpoint_answers() {
     let certificates = Certificates::new();
     let first = Fake::start(&certificates, Rules::default()).await;
     let second = Fake::start_at(&certificates, 0, first.state.clone()).await;
-    let both = format!("[\"127.0.0.1:{}\", \"127.0.0.1:{}\"]", first.port, second.port);
-    let settings = certificates.settings(first.port, "");
-    let kms = build(&settings.replace(&format!("\"127.0.0.1:{}\"", first.port), &both)).unwrap();
+    let kms = build(&certificates.settings_of_two(first.port, second.port)).unwrap();
     kms.create(&ek("a")).await.unwrap();
     drop(first);
     // One attempt a call: the one that finds the first gone moves on to the second.
@@ -337,12 +381,40 @@ async fn fake_is_asked_when_another_endpoint_hangs() {
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let fake = Fake::start(&certificates, Rules::default()).await;
     let port = mute.local_addr().unwrap().port();
-    let both = format!("[\"127.0.0.1:{port}\", \"127.0.0.1:{}\"]", fake.port);
-    let settings = certificates.settings(port, "");
-    let kms = build(&settings.replace(&format!("\"127.0.0.1:{port}\""), &both)).unwrap();
+    let kms = build(&certificates.settings_of_two(port, fake.port)).unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(200), kms.list()).await;
     assert!(given_up.is_err(), "nothing answers");
     assert_eq!(kms.list().await, Ok(vec![]));
+}
+
+/// An endpoint that dies without closing its connections, several of them idle: none of those is asked again.
+#[tokio::test]
+async fn fake_falls_silent_and_another_endpoint_answers() {
+    let certificates = Certificates::new();
+    let first = Fake::start(&certificates, Rules::default()).await;
+    let second = Fake::start_at(&certificates, 0, first.state.clone()).await;
+    let kms = build(&certificates.settings_of_two(first.port, second.port)).unwrap();
+    kms.create(&ek("a")).await.unwrap();
+    let (ek, context) = (ek("a"), context("one"));
+    first.rules(|rules| rules.meet = Some(Arc::new(Barrier::new(3))));
+    let warm = join_all((0..3).map(|_| kms.generate(&ek, &context))).await;
+    first.rules(|rules| rules.meet = None);
+    assert!(warm.iter().all(Result::is_ok));
+    assert_eq!(first.state.lock().unwrap().connections, 3);
+
+    first.silent.store(true, Ordering::Relaxed);
+    // The clock goes on by itself while nobody has anything to do.
+    tokio::time::pause();
+    let attempt = tokio::time::timeout(Duration::from_secs(5), kms.generate(&ek, &context)).await;
+    tokio::time::resume();
+    let away = attempt.expect("it says so before its caller gives up").unwrap_err();
+    let place = format!("127.0.0.1:{}", first.port);
+    assert!(matches!(&away, Error::Unavailable(why) if why.contains(&place)), "{away}");
+    for _ in 0..3 {
+        let answer = tokio::time::timeout(Duration::from_secs(3), kms.generate(&ek, &context)).await;
+        assert!(answer.expect("the second one answers").is_ok());
+    }
+    assert_eq!(first.state.lock().unwrap().connections, 4, "one more, and that to the second");
 }
 
 /// K-11, and a certificate that is renewed in its file.
@@ -409,6 +481,7 @@ fn settings_that_are_wrong_say_what_to_do() {
     assert!(build(&good).is_ok(), "nothing is contacted");
     for (setting, instead, parts) in [
         ("\"127.0.0.1:5696\"", "[]", &["endpoint", "HOST:PORT"][..]),
+        ("127.0.0.1:5696", "me:pw@hsm", &["endpoint", "'...'", "HOST:PORT"]),
         ("127.0.0.1:5696", "https://hsm", &["endpoint", "https://hsm", "HOST:PORT"]),
         ("ca.pem", "none.pem", &["ca_file", "none.pem", "PEM"]),
         ("client.pem", "none.pem", &["certificate_file", "none.pem", "PEM"]),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aes_gcm::Aes256Gcm;
@@ -31,6 +32,10 @@ pub struct Rules {
     pub reactivates: bool,
     /// It shows destroyed keys.
     pub keeps_destroyed: bool,
+    /// Re-Key leaves the old key its name, against the specification.
+    pub old_keeps_name: bool,
+    /// Every Decrypt is refused for this reason.
+    pub decrypt_fails: Option<u32>,
     pub lie: Option<Lie>,
     /// Every Encrypt waits until so many are under way.
     pub meet: Option<Arc<Barrier>>,
@@ -43,6 +48,8 @@ impl Default for Rules {
             decrypts_deactivated: true,
             reactivates: true,
             keeps_destroyed: false,
+            old_keeps_name: false,
+            decrypt_fails: None,
             lie: None,
             meet: None,
         }
@@ -89,6 +96,8 @@ pub struct State {
 pub struct Fake {
     pub port: u16,
     pub state: Arc<Mutex<State>>,
+    /// It reads, and answers no more.
+    pub silent: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -105,8 +114,9 @@ impl Fake {
         let listener = socket.listen(64).unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, acceptor(certificates), state.clone()));
-        Self { port, state, _tasks: tasks }
+        let silent = Arc::new(AtomicBool::new(false));
+        tasks.spawn(serve(listener, acceptor(certificates), state.clone(), silent.clone()));
+        Self { port, state, silent, _tasks: tasks }
     }
 
     pub fn rules(&self, change: impl FnOnce(&mut Rules)) {
@@ -131,17 +141,22 @@ fn acceptor(certificates: &Certificates) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>, silent: Arc<AtomicBool>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (tls, state) = (tls.clone(), state.clone());
+        let (tls, state, silent) = (tls.clone(), state.clone(), silent.clone());
         connections.spawn(async move {
-            let _ = connection(stream, tls, state).await;
+            let _ = connection(stream, tls, state, &silent).await;
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) -> io::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    state: Arc<Mutex<State>>,
+    silent: &AtomicBool,
+) -> io::Result<()> {
     let mut stream = tls.accept(stream).await?;
     state.lock().unwrap().connections += 1;
     loop {
@@ -150,6 +165,9 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>
         let length = u32::from_be_bytes(head[4..].try_into().unwrap()) as usize;
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
+        if silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         let request = Node::parse(&[&head[..], &body].concat());
         let meet = state.lock().unwrap().rules.meet.clone().filter(|_| operation(&request) == 0x1f);
         if let Some(meet) = meet {
@@ -239,8 +257,13 @@ fn run(state: &mut State, version: (i32, i32), asked: u32, payload: &Node) -> Re
     if asked == 0x04 {
         return rekey(state, &id, payload);
     }
-    let (decrypts, reactivates, keeps) =
-        (state.rules.decrypts_deactivated, state.rules.reactivates, state.rules.keeps_destroyed);
+    let Rules {
+        decrypts_deactivated: decrypts,
+        reactivates,
+        keeps_destroyed: keeps,
+        decrypt_fails: fails,
+        ..
+    } = state.rules;
     let key = state.keys.get_mut(&id).ok_or(0x01u32)?;
     let mut out = identifier(&shown);
     match asked {
@@ -262,6 +285,7 @@ fn run(state: &mut State, version: (i32, i32), asked: u32, payload: &Node) -> Re
             out = [item(0x42_0057, 5, &[0, 0, 0, 2]), out, item(0x42_008f, 1, &block)].concat();
         }
         0x1f if key.state == 2 => out.extend(encrypt(key, payload, lie)),
+        0x20 if fails.is_some() => return Err(fails.unwrap()),
         0x20 if key.state == 2 || decrypts => out.extend(decrypt(key, payload, lie)?),
         0x12 | 0x13 | 0x14 | 0x1f | 0x20 => return Err(0x43),
         _ => return Err(0x05),
@@ -328,7 +352,11 @@ fn locate(state: &State, new: bool, payload: &Node) -> Result<Vec<u8>, u32> {
 /// The name goes to the new key; the offset of nothing makes it active. Specification 1.4, section 4.4.
 fn rekey(state: &mut State, id: &str, payload: &Node) -> Result<Vec<u8>, u32> {
     let active = payload.find(0x42_0058).is_some_and(|offset| offset.number() == 0);
-    let name = state.keys.get_mut(id).ok_or(0x01u32)?.names.pop().ok_or(0x0bu32)?;
+    let old = state.keys.get_mut(id).ok_or(0x01u32)?;
+    let name = old.names.pop().ok_or(0x0bu32)?;
+    if state.rules.old_keeps_name {
+        old.names.push(name.clone());
+    }
     let new = state.make(name, if active { 2 } else { 1 }, vec![(0x107, id.to_owned())]);
     state.keys.get_mut(id).unwrap().links.push((0x106, new.clone()));
     Ok(identifier(&new))

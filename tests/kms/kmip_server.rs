@@ -61,6 +61,13 @@ impl Certificates {
             self.path("client.key")
         )
     }
+
+    /// The same for two ways to one server.
+    pub fn settings_of_two(&self, first: u16, second: u16) -> String {
+        let (one, both) =
+            (format!("\"127.0.0.1:{first}\""), format!("[\"127.0.0.1:{first}\", \"127.0.0.1:{second}\"]"));
+        self.settings(first, "").replace(&one, &both)
+    }
 }
 
 fn authority(file: &Path, name: &str) -> Issuer<'static, KeyPair> {

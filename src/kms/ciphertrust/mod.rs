@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::endpoints::Endpoints;
 use super::gcm::{IV_LEN, Sealed, aad};
-use super::rest::Endpoints;
 use super::rest::{IdentitySource, RestConfig};
 use super::secrets::{SecretKms, random};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek};
@@ -118,7 +118,11 @@ impl CipherTrust {
             // It may be that there is no such EK at all: then that is the reason.
             None => {
                 self.keys.current(ek).await?;
-                Err(Error::Malformed(format!("a DEK that is not wrapped by key '{ek}' for this context")))
+                let version = version.unwrap_or_default();
+                Err(Error::Malformed(format!(
+                    "a DEK that is not wrapped by version {version:?} of key '{ek}' for this context, or that version \
+                     is destroyed"
+                )))
             }
         }
     }

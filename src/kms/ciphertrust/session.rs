@@ -19,6 +19,9 @@ use crate::watch::Watched;
 /// What a token lasts when the answer does not say, in seconds.
 const USUAL_DURATION: u64 = 300;
 
+/// The longest that a token is believed to last, in seconds: a year.
+const MAX_DURATION: u64 = 365 * 24 * 60 * 60;
+
 /// Items on a page of a list.
 const PAGE: usize = 200;
 
@@ -83,7 +86,8 @@ impl Session {
 
     /// Asks under a token. `ask` makes the question: once more if the server no longer takes the token.
     ///
-    /// Errors: [`Error::Denied`] when the server refuses the login, or the call (401, 403); and those of `Rest`.
+    /// Errors: [`Error::Denied`] when the server refuses the login, or the call (401, 403); [`Error::Unavailable`] for a
+    /// 404 of another; and those of `Rest`.
     pub(super) async fn send(&self, ask: impl Fn() -> Ask) -> Result<Reply, Error> {
         let bearer = self.bearer(None).await?;
         let mut reply = self.rest.send(ask().header(AUTHORIZATION, bearer.clone())).await?;
@@ -93,7 +97,7 @@ impl Session {
         }
         match reply.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied(reply.summary())),
-            _ => Ok(reply),
+            _ => its_own(reply),
         }
     }
 
@@ -136,7 +140,7 @@ impl Session {
         let mut bearer = bearer.map_err(|_| Error::Malformed("the server's token is not text".into()))?;
         bearer.set_sensitive(true);
         // In time for a call that is under way when it ends.
-        let life = Duration::from_secs(answer.duration.unwrap_or(USUAL_DURATION));
+        let life = Duration::from_secs(answer.duration.unwrap_or(USUAL_DURATION).min(MAX_DURATION));
         *token = Some(Token { bearer: bearer.clone(), secret, renew: asked + life * 2 / 3 });
         Ok(bearer)
     }
@@ -157,11 +161,29 @@ impl Session {
                 request.password = Some(secret.as_str());
             }
         }
-        let reply = self.rest.send(Ask::new(Method::POST, "/api/v1/auth/tokens").json(&request)).await?;
+        let ask = Ask::new(Method::POST, "/api/v1/auth/tokens").json(&request);
+        let reply = its_own(self.rest.send(ask).await?)?;
         if !reply.status.is_success() {
             return Err(Error::Denied(format!("login: {}", reply.summary())));
         }
         reply.json()
+    }
+}
+
+/// A 404 is taken from the server alone. A load balancer, or whatever else listens there, says it too, and an EK must not
+/// count as erased because of it.
+fn its_own(reply: Reply) -> Result<Reply, Error> {
+    #[derive(Deserialize)]
+    struct Failure {
+        #[serde(rename = "code")]
+        _code: i64,
+        #[serde(rename = "codeDesc")]
+        _description: String,
+    }
+
+    match reply.status == StatusCode::NOT_FOUND && reply.json::<Failure>().is_err() {
+        true => Err(Error::Unavailable(format!("not CipherTrust Manager's answer: {}", reply.summary()))),
+        false => Ok(reply),
     }
 }
 

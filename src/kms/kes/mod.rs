@@ -16,7 +16,8 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::rest::{Ask, Endpoints, IdentitySource, Reply, Rest, RestConfig, decode};
+use super::endpoints::Endpoints;
+use super::rest::{Ask, IdentitySource, Reply, Rest, RestConfig, decode};
 use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
 use crate::seal::Dek;
 use crate::secret::{Secret, SecretSource};

@@ -68,9 +68,13 @@ impl Eks {
         if keys.is_empty() {
             return Err(none());
         }
-        // Some servers leave the old key its name. And one that is deactivated makes room for another.
+        // Some servers leave the old key its name: the newest is the one that none came after, in whatever state.
         if keys.len() > 1 {
-            keys.retain(|key| key.facts.successor.is_none() && key.facts.life == Life::Active);
+            keys.retain(|key| key.facts.successor.is_none());
+        }
+        // And one that is deactivated makes room for another.
+        if keys.len() > 1 {
+            keys.retain(|key| key.facts.life == Life::Active);
         }
         match (keys.pop(), keys.len()) {
             (Some(key), 0) => Ok(key),

@@ -194,21 +194,25 @@ impl Failure {
         matches!(self, Self::Refused { reason: 0x05 | 0x08, .. })
     }
 
-    /// True if the object's state, or who asks, is what is refused, and not the data: AuthenticationNotSuccessful,
-    /// PermissionDenied, NotAuthorised, ServerLimitExceeded, WrongKeyLifecycleState, ProtectionStorageUnavailable and
-    /// those above.
+    /// True if the server's own trouble is the reason: InternalServerError, ServerLimitExceeded,
+    /// ProtectionStorageUnavailable.
+    fn is_trouble(&self) -> bool {
+        matches!(self, Self::Refused { reason: 0x2a | 0x3a | 0x44, .. })
+    }
+
+    /// True if the object's state, the server's, or who asks, is what is refused, and not the data:
+    /// AuthenticationNotSuccessful, PermissionDenied, NotAuthorised, WrongKeyLifecycleState and those above.
+    /// GeneralFailure is not among them: it is what some servers call a wrong tag.
     pub(super) fn is_not_about_data(&self) -> bool {
         self.is_not_found()
             || self.is_unsupported()
-            || matches!(
-                self,
-                Self::Kms(_) | Self::Refused { reason: 0x03 | 0x0c | 0x39 | 0x3a | 0x43 | 0x44, .. }
-            )
+            || self.is_trouble()
+            || matches!(self, Self::Kms(_) | Self::Refused { reason: 0x03 | 0x0c | 0x39 | 0x43, .. })
     }
 
     /// The error for an EK. Source of the numbers: specification 2.1, section 11.46 "Result Reason Enumeration".
     pub(super) fn for_ek(self, ek: &EkName) -> Error {
-        let not_found = self.is_not_found();
+        let (not_found, trouble) = (self.is_not_found(), self.is_trouble());
         match self {
             Self::Kms(error) => error,
             Self::Refused { .. } if not_found => Error::NoSuchKey(ek.clone()),
@@ -216,8 +220,8 @@ impl Failure {
             Self::Refused { reason: 0x18 | 0x35, .. } => Error::Exists(ek.clone()),
             // WrongKeyLifecycleState
             Self::Refused { reason: 0x43, .. } => Error::Disabled(ek.clone()),
-            // GeneralFailure, InternalServerError, ServerLimitExceeded, ProtectionStorageUnavailable
-            Self::Refused { reason: reason @ (0x100 | 0x2a | 0x3a | 0x44), message } => {
+            // 0x100: GeneralFailure
+            Self::Refused { reason, message } if trouble || reason == 0x100 => {
                 Error::Unavailable(format!("{message} (KMIP reason {reason:#x})"))
             }
             Self::Refused { reason, message } => {

@@ -6,12 +6,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,17 +22,22 @@ use zeroize::Zeroizing;
 use super::message::tag;
 use super::ttlv::{self, HEAD_LEN};
 use crate::kms::Error;
+use crate::kms::endpoints::{Turn, Ways, refuse_credentials};
 use crate::net::{self, Identity};
 use crate::watch::Watched;
 
 /// KMIP's port. Source: specification 1.4, profiles, section 3.1.
 const PORT: u16 = 5696;
 
+/// How an endpoint is written.
+const ENDPOINT_FORM: &str = "HOST:PORT, such as kmip.example.com:5696";
+
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to wait for an answer: less than a caller waits, so that another endpoint gets its turn.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long for a request and its answer, a connection included: less than `guard` waits for an attempt, so that it is
+/// told what failed.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
@@ -56,9 +59,7 @@ pub(super) struct PoolConfig {
 
 /// The connections to one KMS, at any of its endpoints.
 pub(super) struct Pool {
-    endpoints: Vec<Endpoint>,
-    /// The endpoint that is asked next.
-    next: AtomicUsize,
+    ways: Ways<Endpoint>,
     tls: Watched<TlsConnector>,
     idle: Mutex<Vec<Connection>>,
     slots: Semaphore,
@@ -74,36 +75,29 @@ struct Connection {
     stream: TlsStream<TcpStream>,
     /// Made with this certificate.
     tls: Arc<TlsConnector>,
+    /// And in this turn.
+    turn: usize,
     last_used: Instant,
 }
 
 impl PoolConfig {
     /// Errors: a message that names the key, its value and the remedy.
     pub(super) fn build(self) -> Result<Pool, String> {
-        let endpoints = self.endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
-        if endpoints.is_empty() {
-            return Err("endpoint: missing. Write HOST:PORT".into());
-        }
+        let ways = Ways::new(&self.endpoints, ENDPOINT_FORM, endpoint)?;
         let files = self.ca_file.iter().chain([&self.certificate, &self.key]).cloned().collect();
         let tls = Watched::new(files, move || {
             let identity = Identity::from_pem_files(&self.certificate, &self.key)
                 .map_err(|why| format!("certificate_file, key_file: {why}"))?;
             Ok(TlsConnector::from(Arc::new(net::tls(self.ca_file.as_deref(), Some(identity))?)))
         })?;
-        Ok(Pool {
-            endpoints,
-            next: AtomicUsize::new(0),
-            tls,
-            idle: Mutex::default(),
-            slots: Semaphore::new(CONNECTIONS),
-        })
+        Ok(Pool { ways, tls, idle: Mutex::default(), slots: Semaphore::new(CONNECTIONS) })
     }
 }
 
 /// `HOST` or `HOST:PORT`; an IPv6 address with a port stands in brackets.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let wrong =
-        |why: &str| format!("endpoint: '{text}' {why}. Write HOST:PORT, such as kmip.example.com:5696");
+    refuse_credentials(text, ENDPOINT_FORM)?;
+    let wrong = |why: &str| format!("endpoint: '{text}' {why}. Write {ENDPOINT_FORM}");
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
             (host, port.parse().map_err(|_| wrong("has no number for a port"))?)
@@ -122,60 +116,49 @@ impl Pool {
     /// certificate; [`Error::Malformed`] for an answer that is not KMIP.
     pub(super) async fn exchange(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let mut turn = Turn { next: &self.next, at: self.next.load(Ordering::Relaxed), served: false };
-        let endpoint = &self.endpoints[turn.at % self.endpoints.len()];
-        let answer = self.ask(endpoint, request).await;
-        turn.served = !matches!(answer, Err(Error::Unavailable(_)));
-        answer
+        let turn = self.ways.turn();
+        let answer = timeout(EXCHANGE_TIMEOUT, self.ask(&turn, request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let answer = answer.unwrap_or_else(|why| Err(turn.endpoint().failed(&why)));
+        turn.end(answer)
     }
 
-    async fn ask(&self, endpoint: &Endpoint, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    async fn ask(
+        &self,
+        turn: &Turn<'_, Endpoint>,
+        request: &[u8],
+    ) -> io::Result<Result<Zeroizing<Vec<u8>>, Error>> {
         let tls = self.tls.get();
-        let mut connection = match self.idle(&tls) {
+        let mut connection = match self.idle(&tls, turn.number()) {
             Some(connection) => connection,
             None => {
-                let connected = timeout(CONNECT_TIMEOUT, connect(endpoint, &tls)).await;
-                let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                let stream = stream.map_err(|why| endpoint.failed(&why))?;
-                Connection { stream, tls, last_used: Instant::now() }
+                let stream = timeout(CONNECT_TIMEOUT, connect(turn.endpoint(), &tls)).await??;
+                Connection { stream, tls, turn: turn.number(), last_used: Instant::now() }
             }
         };
-        let answer = timeout(ANSWER_TIMEOUT, connection.exchange(request)).await;
-        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let answer = answer.map_err(|why| endpoint.failed(&why))?;
+        let answer = connection.exchange(request).await?;
         if answer.is_ok() {
             connection.last_used = Instant::now();
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
-        answer
+        Ok(answer)
     }
 
-    /// An open connection that was made with the present certificate. Others are closed.
-    fn idle(&self, tls: &Arc<TlsConnector>) -> Option<Connection> {
+    /// An open connection that was made with the present certificate in this turn. Others are closed: those of an
+    /// earlier turn are at an endpoint that has failed since, and may be dead without showing it.
+    fn idle(&self, tls: &Arc<TlsConnector>, turn: usize) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| Arc::ptr_eq(&connection.tls, tls) && connection.last_used.elapsed() < IDLE);
+        idle.retain(|connection| {
+            connection.turn == turn
+                && Arc::ptr_eq(&connection.tls, tls)
+                && connection.last_used.elapsed() < IDLE
+        });
         while let Some(mut connection) = idle.pop() {
             if connection.is_quiet() {
                 return Some(connection);
             }
         }
         None
-    }
-}
-
-/// A call at an endpoint. One that is not served moves all who ask there on, once; also one that the caller has given up.
-struct Turn<'a> {
-    next: &'a AtomicUsize,
-    at: usize,
-    served: bool,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.served {
-            let on = self.at.wrapping_add(1);
-            self.next.compare_exchange(self.at, on, Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
     }
 }
 
@@ -215,31 +198,12 @@ impl Connection {
 
 impl Endpoint {
     fn failed(&self, why: &io::Error) -> Error {
-        let inner = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let place = format!("{}:{}", self.host, self.port);
-        match inner {
-            Some(rustls::Error::AlertReceived(alert)) if is_about_the_client(*alert) => {
-                Error::Denied(format!("{place} does not take the client certificate: {alert:?}"))
-            }
-            _ => Error::Unavailable(format!("{place}: {why}")),
+        match net::refuses_certificate(why) {
+            true => Error::Denied(format!("{place} does not take the client certificate: {why}")),
+            false => Error::Unavailable(format!("{place}: {why}")),
         }
     }
-}
-
-fn is_about_the_client(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateRequired
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            // From an authority that is called as one that the server knows, but is another.
-            | AlertDescription::DecryptError
-    )
 }
 
 #[cfg(test)]

@@ -47,8 +47,10 @@ fn timestamp(at: OffsetDateTime) -> Writer {
     Writer::default().varint(1, seconds).varint(2, u64::from(at.nanosecond()))
 }
 
-/// The EK in a secret, or what is wrong with it.
+/// The EK in a secret, or what is wrong with it. The end of a line after it, as editors and shells write one, is not part
+/// of it for KES either.
 pub(super) fn parse(secret: &[u8]) -> Result<SecretKey, &'static str> {
+    let secret = secret.trim_ascii_end();
     // No base64 text begins as a JSON object does.
     if secret.starts_with(b"{") { parse_json(secret) } else { parse_protobuf(secret) }
 }
@@ -61,6 +63,7 @@ pub(in crate::kms) fn created(secret: &[u8]) -> Option<OffsetDateTime> {
         created_at: OffsetDateTime,
     }
 
+    let secret = secret.trim_ascii_end();
     if secret.starts_with(b"{") {
         return serde_json::from_slice::<Legacy>(secret).ok().map(|legacy| legacy.created_at);
     }
@@ -151,8 +154,12 @@ mod tests {
                 "9ew6BCae3+13sniOUwttEJ62amg98YXc0OW0WBhNiCY=",
             ),
         ] {
-            let parsed = parse(secret.as_bytes()).map_err(|problem| format!("{secret}: {problem}")).unwrap();
-            assert_eq!((parsed.cipher, *parsed.bytes), (cipher, decode(key)));
+            for end in ["", "\n", "\r\n", " \n\n"] {
+                let secret = format!("{secret}{end}");
+                let parsed =
+                    parse(secret.as_bytes()).map_err(|problem| format!("{secret}: {problem}")).unwrap();
+                assert_eq!((parsed.cipher, *parsed.bytes), (cipher, decode(key)));
+            }
         }
     }
 
@@ -164,6 +171,7 @@ mod tests {
         let secret = encode(&key, &decode(PROTOBUF_HMAC_KEY), created, by);
         assert_eq!(str::from_utf8(&secret).unwrap(), PROTOBUF);
         assert_eq!(super::created(&secret), Some(created));
+        assert_eq!(super::created(&[secret.as_slice(), b"\n"].concat()), Some(created));
     }
 
     #[test]
