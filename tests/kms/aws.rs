@@ -221,6 +221,7 @@ async fn each_refusal_is_what_it_means() {
         (400, "NotFoundException", "", Error::NoSuchKey(ek("main"))),
         (400, "DisabledException", "", Error::Disabled(ek("main"))),
         (400, "KMSInvalidStateException", "x is pending deletion.", Error::NoSuchKey(ek("main"))),
+        (400, "KMSInvalidStateException", "x is pending import.", Error::Disabled(ek("main"))),
         (400, "KMSInvalidStateException", "x is unavailable.", Error::Unavailable(String::new())),
         (400, "IncorrectKeyException", "", Error::Malformed(String::new())),
         (400, "InvalidCiphertextException", "", Error::Malformed(String::new())),
@@ -233,6 +234,8 @@ async fn each_refusal_is_what_it_means() {
         (500, "DependencyTimeoutException", "", Error::Unavailable(String::new())),
         (500, "KMSInternalException", "", Error::Unavailable(String::new())),
         (503, "Whatever", "", Error::Unavailable(String::new())),
+        (429, "Whatever", "", Error::Unavailable(String::new())),
+        (408, "Whatever", "", Error::Unavailable(String::new())),
     ];
     for (status, code, message, expected) in refusals {
         let fake =

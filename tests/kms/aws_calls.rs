@@ -1,5 +1,6 @@
 //! What AWS is asked, call by call.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -73,6 +74,155 @@ async fn a_key_without_its_alias_is_not_left_behind() {
     let last = taken(&calls).pop().unwrap();
     let asked = json!({ "KeyId": ID, "PendingWindowInDays": 9 });
     assert_eq!(last, ("ScheduleKeyDeletion".to_owned(), asked));
+}
+
+/// A failure after which the alias may be there all the same: what it names then is not deleted.
+#[tokio::test]
+async fn a_key_is_deleted_only_where_the_alias_is_not_its_own() {
+    /// An AWS KMS where the alias names this key, or none, once it has failed to be made.
+    fn failing(code: &'static str, then: Option<&'static str>) -> (Box<dyn Kms>, Calls) {
+        let tried = Mutex::new(false);
+        recording("aws-kms", "", move |operation, _| match operation {
+            "DescribeKey" => match then.filter(|_| *tried.lock().unwrap()) {
+                Some(id) => (200, json!({ "KeyMetadata": { "KeyId": id } })),
+                None => refusal("NotFoundException"),
+            },
+            "CreateKey" => (200, json!({ "KeyMetadata": { "KeyId": ID } })),
+            "CreateAlias" => {
+                *tried.lock().unwrap() = true;
+                refusal(code)
+            }
+            "ScheduleKeyDeletion" => refusal("AccessDeniedException"),
+            other => panic!("{other}"),
+        })
+    }
+    let deletes =
+        |calls: &Calls| taken(calls).iter().any(|(operation, _)| operation == "ScheduleKeyDeletion");
+
+    let (kms, calls) = failing("DependencyTimeoutException", Some(ID));
+    assert_eq!(kms.create(&ek("main")).await, Ok(()));
+    assert!(!deletes(&calls));
+
+    let (kms, calls) = failing("DependencyTimeoutException", None);
+    let Err(Error::Unavailable(why)) = kms.create(&ek("main")).await else { panic!() };
+    assert!(why.contains(&format!("the new key '{ID}' is not known, so it is left")), "{why}");
+    assert!(!deletes(&calls));
+
+    let (kms, calls) = failing("DependencyTimeoutException", Some(FORMER));
+    let answer = kms.create(&ek("main")).await;
+    assert!(
+        matches!(&answer, Err(Error::Unavailable(why)) if why.contains("DependencyTimeout")),
+        "{answer:?}"
+    );
+    assert!(deletes(&calls));
+
+    // Why the alias was refused is told, and not that the key could not be deleted.
+    let (kms, calls) = failing("AlreadyExistsException", None);
+    assert_eq!(kms.create(&ek("main")).await, Err(Error::Exists(ek("main"))));
+    assert!(deletes(&calls));
+}
+
+const FORMER: &str = "ffffffff-12ab-34cd-56ef-1234567890ab";
+const OLDEST: &str = "00000000-12ab-34cd-56ef-1234567890ab";
+
+/// The keys of one EK at AWS, which changes their states as it documents.
+#[derive(Default)]
+struct Keys {
+    states: BTreeMap<&'static str, &'static str>,
+    /// The key that can't be changed.
+    stuck: Option<&'static str>,
+}
+
+impl Keys {
+    fn answer(&mut self, operation: &str, asked: &Value) -> (u16, Value) {
+        let asked = asked["KeyId"].as_str().unwrap();
+        let asked = if asked == "alias/main" { ID } else { asked };
+        let Some((id, state)) = self.states.iter_mut().find(|(id, _)| **id == asked) else {
+            return refusal("NotFoundException");
+        };
+        let next = match (operation, *state) {
+            ("DescribeKey", _) => {
+                return (200, json!({ "KeyMetadata": { "KeyId": id, "KeyState": state } }));
+            }
+            _ if self.stuck == Some(id) => return refusal("AccessDeniedException"),
+            ("CancelKeyDeletion", "PendingDeletion") | ("DisableKey", "Enabled" | "Disabled") => "Disabled",
+            ("EnableKey", "Enabled" | "Disabled") => "Enabled",
+            ("ScheduleKeyDeletion", "Enabled" | "Disabled") => "PendingDeletion",
+            _ => return refusal("KMSInvalidStateException"),
+        };
+        *state = next;
+        (200, json!({}))
+    }
+}
+
+/// An EK with two former keys, all in these states.
+fn with_former_keys(states: [&'static str; 3]) -> (Box<dyn Kms>, Arc<Mutex<Keys>>) {
+    let states = [ID, FORMER, OLDEST].into_iter().zip(states).collect();
+    let keys = Arc::new(Mutex::new(Keys { states, stuck: None }));
+    let at_aws = keys.clone();
+    let more = format!(r#"keys = {{ main = ["alias/main", "{FORMER}", "{OLDEST}"] }}"#);
+    let (kms, _) =
+        recording("aws-kms", &more, move |operation, asked| at_aws.lock().unwrap().answer(operation, asked));
+    (kms, keys)
+}
+
+fn states(keys: &Mutex<Keys>) -> [&'static str; 3] {
+    [ID, FORMER, OLDEST].map(|id| keys.lock().unwrap().states[id])
+}
+
+fn stuck(keys: &Mutex<Keys>, id: Option<&'static str>) {
+    keys.lock().unwrap().stuck = id;
+}
+
+const ON: &str = "Enabled";
+const OFF: &str = "Disabled";
+const GONE: &str = "PendingDeletion";
+
+#[tokio::test]
+async fn k_02_a_half_done_delete_can_be_finished() {
+    let (kms, keys) = with_former_keys([ON; 3]);
+    stuck(&keys, Some(FORMER));
+    assert!(matches!(kms.delete(&ek("main")).await, Err(Error::Denied(_))));
+    assert_eq!(states(&keys), [GONE, ON, GONE]);
+    stuck(&keys, None);
+    assert_eq!(kms.delete(&ek("main")).await, Ok(()));
+    assert_eq!(states(&keys), [GONE; 3]);
+    assert_eq!(kms.delete(&ek("main")).await, Err(Error::NoSuchKey(ek("main"))));
+}
+
+#[tokio::test]
+async fn k_01_a_lock_reaches_every_key_that_is_there() {
+    let (kms, keys) = with_former_keys([GONE, ON, GONE]);
+    assert_eq!(kms.disable(&ek("main")).await, Ok(()));
+    assert_eq!(states(&keys), [GONE, OFF, GONE]);
+
+    let (kms, keys) = with_former_keys([ON; 3]);
+    stuck(&keys, Some(ID));
+    assert!(matches!(kms.disable(&ek("main")).await, Err(Error::Denied(_))));
+    assert_eq!(states(&keys), [ON, OFF, OFF]);
+
+    // AWS has destroyed the key in use, and its alias with it.
+    keys.lock().unwrap().states.remove(ID);
+    stuck(&keys, None);
+    assert_eq!(kms.delete(&ek("main")).await, Ok(()));
+    for answer in [kms.enable(&ek("main")).await, kms.disable(&ek("main")).await] {
+        assert_eq!(answer, Err(Error::NoSuchKey(ek("main"))));
+    }
+}
+
+#[tokio::test]
+async fn k_02_enable_takes_back_what_was_deleted_with_the_ek_and_nothing_else() {
+    let (kms, keys) = with_former_keys([OFF, GONE, OFF]);
+    assert_eq!(kms.enable(&ek("main")).await, Ok(()));
+    assert_eq!(states(&keys), [ON, GONE, ON], "it was destroyed by itself");
+
+    let (kms, keys) = with_former_keys([GONE; 3]);
+    stuck(&keys, Some(FORMER));
+    assert!(matches!(kms.enable(&ek("main")).await, Err(Error::Denied(_))));
+    assert_eq!(states(&keys), [GONE, GONE, ON], "the next attempt can still tell");
+    stuck(&keys, None);
+    assert_eq!(kms.enable(&ek("main")).await, Ok(()));
+    assert_eq!(states(&keys), [ON; 3]);
 }
 
 #[tokio::test]

@@ -206,6 +206,19 @@ fn k_09_an_instance() {
     assert_eq!(kms.signer(), ("ASIAEC2".into(), "t".into()));
 }
 
+/// An instance's credentials may come back, and so does the service.
+#[test]
+fn a_metadata_service_that_is_away_is_not_one_that_is_not_there() {
+    let (kms, home) = (kms(), TempDir::new().unwrap());
+    let away = [("AWS_REGION", REGION), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")];
+    let why = kms.list(home.path(), "", &away).unwrap_err();
+    assert!(why.contains("the KMS is not available: no AWS credentials now"), "{why}");
+    assert!(why.contains("set `credentials` or `profile`, and AWS_EC2_METADATA_DISABLED=true"), "{why}");
+    let off = [away[0], away[1], NO_INSTANCE];
+    let why = kms.list(home.path(), "", &off).unwrap_err();
+    assert!(why.contains("the KMS refuses access: no AWS credentials were found"), "{why}");
+}
+
 /// AWS's chain keeps what it has found. Once that is refused, it looks again.
 #[test]
 fn refused_credentials_are_looked_for_anew() {
@@ -241,6 +254,9 @@ fn without_credentials_or_region_it_says_what_to_do() {
     let (kms, home) = (kms(), TempDir::new().unwrap());
     let why = kms.list(home.path(), "", &[("AWS_REGION", REGION), NO_INSTANCE]).unwrap_err();
     assert!(why.contains("no AWS credentials were found; set `credentials` or `profile`"), "{why}");
+    let role = "assume_role = { role_arn = \"arn:aws:iam::123456789012:role/kms\" }";
+    let why = kms.list(home.path(), role, &[("AWS_REGION", REGION), NO_INSTANCE]).unwrap_err();
+    assert!(why.contains("the KMS refuses access: no AWS credentials were found"), "{why}");
     let why = kms.list(home.path(), "", &[NO_INSTANCE]).unwrap_err();
     assert!(why.contains("no region is known. Write region"), "{why}");
 }

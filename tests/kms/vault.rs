@@ -174,7 +174,15 @@ async fn kv_locks_destroyed_and_foreign_secrets() {
     let gone = Error::NoSuchKey(ek("a"));
     assert_eq!(kms.generate(&ek("a"), &context("one")).await.map(|_| ()), Err(gone.clone()));
     assert_eq!(kms.describe(&ek("a")).await.map(|_| ()), Err(gone.clone()));
-    assert_eq!(kms.enable(&ek("a")).await, Err(gone));
+    assert_eq!(kms.enable(&ek("a")).await, Err(gone.clone()));
+    frees_the_name(kms.as_ref(), "a").await;
+    // Written over more often than the server keeps versions.
+    kms.create(&ek("over")).await.unwrap();
+    bao.root("POST", "kv-states/metadata/s3veil/over", json!({ "max_versions": 1 }));
+    bao.root("POST", "kv-states/data/s3veil/over", json!({ "data": { "over": "x" } }));
+    let answer = kms.generate(&ek("over"), &context("one")).await.map(|_| ());
+    assert_eq!(answer, Err(Error::NoSuchKey(ek("over"))));
+    frees_the_name(kms.as_ref(), "over").await;
     // A secret of somebody else's, and a second version over an EK: the first is the EK.
     bao.root("POST", "kv-states/data/s3veil/b", json!({ "data": { "password": "x" } }));
     let answer = kms.generate(&ek("b"), &context("one")).await;
@@ -184,6 +192,17 @@ async fn kv_locks_destroyed_and_foreign_secrets() {
     bao.root("POST", "kv-states/data/s3veil/c", json!({ "data": { "c": "x" } }));
     let again = kms.unwrap(&ek("c"), None, &made.wrapped, &context("one")).await.unwrap();
     assert!(made.dek.is_same(&again));
+}
+
+/// What is left of a secret whose version 1 is gone holds the name until it is deleted.
+async fn frees_the_name(kms: &dyn Kms, name: &str) {
+    let answer = kms.create(&ek(name)).await;
+    let remedy = format!("`s3veil key delete {name}` frees the name");
+    assert!(matches!(&answer, Err(Error::Denied(why)) if why.contains(&remedy)), "{answer:?}");
+    assert_eq!(kms.delete(&ek(name)).await, Ok(()));
+    assert_eq!(kms.delete(&ek(name)).await, Err(Error::NoSuchKey(ek(name))));
+    assert_eq!(kms.create(&ek(name)).await, Ok(()));
+    works(kms, name).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! What AWS's refusals mean.
 
+use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ConnectorError, ProvideErrorMetadata, SdkError};
+use http::StatusCode;
 
-use crate::kms::Error;
+use crate::kms::{Error, rest};
 use crate::s3::error::chain;
 
 /// Refusals that are about who asks, not about what for: other credentials may help.
@@ -28,7 +30,7 @@ const NO_ROLE: [&str; 5] = [
     "ValidationError",
 ];
 
-/// Refusals that may differ next time, and are not a status of 5xx.
+/// Refusals that may differ next time, whatever their status.
 const TRANSIENT: [&str; 9] = [
     "DependencyTimeoutException",
     "InternalFailure",
@@ -50,11 +52,13 @@ pub(super) enum Failure {
         code: String,
         /// What it says beside.
         message: String,
-        /// True for a status of 429 or 5xx.
-        away: bool,
+        /// True if the answer may be another next time.
+        transient: bool,
     },
     /// It was not asked, or there was no answer.
     Failed(Error),
+    /// It was not asked, because nobody has credentials for s3veil.
+    NotLoaded(Error),
 }
 
 impl Failure {
@@ -69,15 +73,20 @@ impl Failure {
         if let SdkError::ServiceError(answer) = &error
             && !answer.raw().status().is_success()
         {
-            let (code, message) = (answer.err().code(), answer.err().message());
-            let status = answer.raw().status().as_u16();
+            let code = answer.err().code().unwrap_or("an error without a name");
+            let status = StatusCode::from_u16(answer.raw().status().as_u16());
             return Self::Refused {
-                code: code.unwrap_or("an error without a name").to_owned(),
-                message: message.unwrap_or_default().to_owned(),
-                away: status == 429 || status >= 500,
+                code: code.to_owned(),
+                message: answer.err().message().unwrap_or_default().to_owned(),
+                transient: TRANSIENT.contains(&code) || status.is_ok_and(rest::is_transient),
             };
         }
-        Self::Failed(match find::<CredentialsError>(&error) {
+        // Under a role, it is the service that gives roles that was not asked.
+        let not_loaded = |why: &&CredentialsError| matches!(why, CredentialsError::CredentialsNotLoaded(_));
+        if let Some(why) = among(&error).find(not_loaded) {
+            return Self::NotLoaded(nobody_has(why));
+        }
+        Self::Failed(match among(&error).next() {
             Some(why) => no_credentials(why),
             // What can't be read in an answer of 200 is told as an error of the service.
             None if matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
@@ -91,7 +100,7 @@ impl Failure {
     pub(super) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => Some(code),
-            Self::Failed(_) => None,
+            Self::Failed(_) | Self::NotLoaded(_) => None,
         }
     }
 
@@ -99,14 +108,22 @@ impl Failure {
     pub(super) fn says(&self, words: &str) -> bool {
         match self {
             Self::Refused { message, .. } => message.to_lowercase().contains(words),
-            Self::Failed(_) => false,
+            Self::Failed(_) | Self::NotLoaded(_) => false,
         }
     }
 
+    /// Whether the service has answered that it did not do what it was asked. Otherwise it may have done it.
+    pub(super) fn is_definite(&self) -> bool {
+        matches!(self, Self::Refused { transient: false, .. })
+    }
+
+    /// Whether the chain must look anew, in files too, of which it keeps what it has read.
     pub(super) fn blames_credentials(&self) -> bool {
         match self {
             Self::Refused { code, .. } => CREDENTIALS.contains(&code.as_str()),
             Self::Failed(error) => matches!(error, Error::Denied(_)),
+            // Nothing is lost: the chain gives the credentials that it had before, if there are any.
+            Self::NotLoaded(_) => true,
         }
     }
 }
@@ -115,10 +132,10 @@ impl Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Failed(error) => error,
-            Failure::Refused { code, message, away } => {
+            Failure::Failed(error) | Failure::NotLoaded(error) => error,
+            Failure::Refused { code, message, transient } => {
                 let text = format!("{code}: {message}");
-                if away || TRANSIENT.contains(&code.as_str()) {
+                if transient {
                     Self::Unavailable(text)
                 } else if CREDENTIALS.contains(&code.as_str()) {
                     Self::Denied(format!("AWS does not accept the credentials, or they have expired: {text}"))
@@ -130,27 +147,43 @@ impl From<Failure> for Error {
     }
 }
 
-/// Nothing to sign with: nobody has credentials for s3veil, or who has them does not answer.
-fn no_credentials(why: &CredentialsError) -> Error {
+/// Nobody has credentials for s3veil, as far as all who might were reached. The chain takes a metadata service that it
+/// can't reach for one that is not there.
+fn nobody_has(why: &CredentialsError) -> Error {
     let text = chain(why);
-    match why {
-        CredentialsError::CredentialsNotLoaded(_) => Error::Denied(format!(
+    let mut asked = among::<ProviderChainError<CredentialsError>>(why).flat_map(ProviderChainError::attempts);
+    if asked.any(|attempt| has_no_connection(attempt.error())) {
+        Error::Unavailable(format!(
+            "no AWS credentials now, and the metadata service does not answer; where there is none, set `credentials` \
+             or `profile`, and AWS_EC2_METADATA_DISABLED=true: {text}"
+        ))
+    } else {
+        Error::Denied(format!(
             "no AWS credentials were found; set `credentials` or `profile`, or give this machine or pod a role: {text}"
-        )),
-        CredentialsError::InvalidConfiguration(_) => Error::Denied(format!("no AWS credentials: {text}")),
-        _ => {
-            let says = |code: &&str| text.contains(*code);
-            let refused = CREDENTIALS.iter().any(says) || NO_ROLE.iter().any(says);
-            if refused && find::<ConnectorError>(why).is_none() {
-                Error::Denied(format!("no AWS credentials: {text}"))
-            } else {
-                Error::Unavailable(format!("no AWS credentials now: {text}"))
-            }
-        }
+        ))
     }
 }
 
-/// The first of this kind among an error and its causes.
-fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+/// Nothing to sign with: who has credentials for s3veil refuses them, or does not answer.
+fn no_credentials(why: &CredentialsError) -> Error {
+    let text = chain(why);
+    let says = |code: &&str| text.contains(*code);
+    let refused = CREDENTIALS.iter().any(says) || NO_ROLE.iter().any(says);
+    let configuration = matches!(why, CredentialsError::InvalidConfiguration(_));
+    if configuration || refused && !has_no_connection(why) {
+        Error::Denied(format!("no AWS credentials: {text}"))
+    } else {
+        Error::Unavailable(format!("no AWS credentials now: {text}"))
+    }
+}
+
+/// Those of this kind among an error and its causes.
+fn among<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a T> {
+    std::iter::successors(Some(error), |error| error.source()).filter_map(|error| error.downcast_ref())
+}
+
+fn has_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    among::<ConnectorError>(error).next().is_some()
 }

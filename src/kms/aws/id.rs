@@ -55,9 +55,14 @@ impl EkKeys {
         Self { now, former: Vec::new() }
     }
 
+    /// All of them, the one in use first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &KeyId> {
+        std::iter::once(&self.now).chain(&self.former)
+    }
+
     /// What to ask to unwrap what a key of this id has wrapped. None if that can't be one of the EK's.
     pub(super) fn by_version(&self, version: &str) -> Option<&KeyId> {
-        let named = std::iter::once(&self.now).chain(&self.former).find(|key| key.id() == Some(version));
+        let named = self.all().find(|key| key.id() == Some(version));
         // AWS refuses what another key than the alias' has wrapped.
         named.or_else(|| is_id(version).then_some(&self.now).filter(|key| matches!(key, KeyId::Alias(_))))
     }

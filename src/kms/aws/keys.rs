@@ -86,6 +86,7 @@ impl AwsKms {
             // Its material is not there, and comes back by another import.
             Some(KeyState::Disabled | KeyState::PendingImport) => Error::Disabled(ek.clone()),
             None if failure.says("pending deletion") => Error::NoSuchKey(ek.clone()),
+            None if failure.says("pending import") => Error::Disabled(ek.clone()),
             _ => Error::Unavailable(Error::from(failure).to_string()),
         }
     }
@@ -171,12 +172,34 @@ impl AwsKms {
         let key = made.key_metadata.map(|key| key.key_id).unwrap_or_default();
         let named =
             self.service.ask(|kms| kms.create_alias().alias_name(alias).target_key_id(&key).send()).await;
-        if let Err(failure) = named {
-            // Nobody will find it, and it costs money.
-            self.schedule_deletion(&key).await?;
-            return Err(self.explain(ek, &id, failure).await);
+        match named {
+            Ok(_) => Ok(()),
+            Err(failure) => self.unnamed(ek, &id, &key, failure).await,
         }
-        Ok(())
+    }
+
+    /// A new key's alias was not made, as far as is known. The key costs money, and without an alias nobody finds it; but
+    /// what is the EK's must not be deleted.
+    async fn unnamed(&self, ek: &EkName, id: &KeyId, key: &str, failure: Failure) -> Result<(), Error> {
+        if !failure.is_definite() {
+            match self.metadata(id).await {
+                Ok(named) if named.key_id == key => return Ok(()),
+                // Another's, and an alias that is there is not made again.
+                Ok(_) => {}
+                Err(_) => {
+                    return Err(Error::Unavailable(format!(
+                        "{}. Whether '{}' names the new key '{key}' is not known, so it is left at AWS: if it does not, \
+                         delete the key there",
+                        Error::from(failure),
+                        id.as_str()
+                    )));
+                }
+            }
+        }
+        if let Err(why) = self.schedule_deletion(key).await {
+            tracing::warn!(key, why = %Error::from(why), "a new key without an alias is left at AWS; delete it there");
+        }
+        Err(self.explain(ek, id, failure).await)
     }
 
     async fn list(&self) -> Result<Vec<EkName>, Error> {
@@ -205,7 +228,7 @@ impl AwsKms {
         };
         let state = match key.key_state() {
             Some(KeyState::Enabled | KeyState::Creating | KeyState::Updating) => State::Enabled,
-            Some(state) if is_pending(state) => State::PendingDeletion,
+            _ if is_pending(&key) => State::PendingDeletion,
             _ => State::Disabled,
         };
         // A rotation gives the same key new material.
@@ -221,34 +244,60 @@ impl AwsKms {
         })
     }
 
-    /// Changes the EK's key, and then the former ones, as far as they are still there.
+    /// Changes those of an EK's keys that are still there, and where `pending`, those pending deletion too. One that
+    /// can't be changed does not keep the others from it.
     ///
     /// What changes a key takes no alias, and so is told the id.
-    async fn each_key<F>(&self, ek: &EkName, change: impl Fn(KeyMetadata) -> F) -> Result<(), Error>
+    ///
+    /// Errors: the first; [`Error::NoSuchKey`] if none was there.
+    async fn each_key<F>(
+        &self,
+        ek: &EkName,
+        ids: impl Iterator<Item = &KeyId>,
+        pending: bool,
+        change: impl Fn(KeyMetadata) -> F,
+    ) -> Result<(), Error>
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        let keys = self.keys_of(ek);
-        for (at, id) in std::iter::once(&keys.now).chain(&keys.former).enumerate() {
+        let mut all = Err(Error::NoSuchKey(ek.clone()));
+        for id in ids {
             let changed = match self.metadata(id).await {
+                Ok(key) if is_pending(&key) && !pending => continue,
                 Ok(key) => change(key).await,
                 Err(failure) => Err(failure),
             };
-            if let Err(failure) = changed {
-                match self.explain(ek, id, failure).await {
-                    Error::NoSuchKey(_) if at > 0 => {}
-                    error => return Err(error),
-                }
-            }
+            let changed = match changed {
+                Ok(()) => Ok(()),
+                Err(failure) => Err(self.explain(ek, id, failure).await),
+            };
+            all = both(all, changed);
         }
-        Ok(())
+        all
+    }
+
+    /// Takes former keys back from deletion only with the key in use: else they were deleted by themselves, on purpose.
+    async fn enable(&self, ek: &EkName) -> Result<(), Error> {
+        let keys = self.keys_of(ek);
+        let deleted = self.metadata(&keys.now).await.is_ok_and(|key| is_pending(&key));
+        let change = |key| self.enable_key(key);
+        let former = self.each_key(ek, keys.former.iter(), deleted, change).await;
+        match former {
+            // The key in use is last, and stays pending until then: so the next attempt takes the others back too.
+            Err(error) if deleted && !matches!(error, Error::NoSuchKey(_)) => Err(error),
+            former => both(former, self.each_key(ek, std::iter::once(&keys.now), deleted, change).await),
+        }
     }
 
     async fn enable_key(&self, key: KeyMetadata) -> Result<(), Failure> {
-        if key.key_state().is_some_and(is_pending) {
+        if is_pending(&key) {
             self.service.ask(|kms| kms.cancel_key_deletion().key_id(&key.key_id).send()).await?;
         }
         self.service.ask(|kms| kms.enable_key().key_id(&key.key_id).send()).await.map(drop)
+    }
+
+    async fn disable_key(&self, key: KeyMetadata) -> Result<(), Failure> {
+        self.service.ask(|kms| kms.disable_key().key_id(key.key_id).send()).await.map(drop)
     }
 
     async fn schedule_deletion(&self, key: &str) -> Result<(), Failure> {
@@ -260,8 +309,17 @@ impl AwsKms {
     }
 }
 
-fn is_pending(state: &KeyState) -> bool {
-    matches!(state, KeyState::PendingDeletion | KeyState::PendingReplicaDeletion)
+fn is_pending(key: &KeyMetadata) -> bool {
+    matches!(key.key_state, Some(KeyState::PendingDeletion | KeyState::PendingReplicaDeletion))
+}
+
+/// The first failure of two changes. A key that is not there is one only if the other is not there either.
+fn both(first: Result<(), Error>, second: Result<(), Error>) -> Result<(), Error> {
+    match (first, second) {
+        (Err(Error::NoSuchKey(_)), second) => second,
+        (first, Err(Error::NoSuchKey(_))) => first,
+        (first, second) => first.and(second),
+    }
 }
 
 fn entries(context: &Context) -> HashMap<String, String> {
@@ -306,13 +364,14 @@ impl Kms for AwsKms {
     }
 
     fn enable<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
-        Box::pin(self.each_key(ek, move |key| self.enable_key(key)))
+        Box::pin(self.enable(ek))
     }
 
     fn disable<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
-        Box::pin(self.each_key(ek, move |key| async move {
-            self.service.ask(|kms| kms.disable_key().key_id(key.key_id).send()).await.map(drop)
-        }))
+        Box::pin(async move {
+            let keys = self.keys_of(ek);
+            self.each_key(ek, keys.all(), false, |key| self.disable_key(key)).await
+        })
     }
 
     /// New material for the key in use. The key, its id and what was wrapped stay.
@@ -335,6 +394,10 @@ impl Kms for AwsKms {
     }
 
     fn delete<'a>(&'a self, ek: &'a EkName) -> Answer<'a, ()> {
-        Box::pin(self.each_key(ek, move |key| async move { self.schedule_deletion(&key.key_id).await }))
+        Box::pin(async move {
+            let (keys, delete) =
+                (self.keys_of(ek), async |key: KeyMetadata| self.schedule_deletion(&key.key_id).await);
+            self.each_key(ek, keys.all(), false, delete).await
+        })
     }
 }

@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
 use super::auth::Auth;
-use crate::kms::Error;
 use crate::kms::rest::{Ask, Reply, Rest};
+use crate::kms::{EkName, Error};
 use crate::secret::Secret;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -119,18 +119,21 @@ impl Vault {
         Ok(reply.json::<Data<T>>()?.data)
     }
 
-    /// The names under a path; none if there are none.
-    pub(super) async fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
+    /// The EKs under a path, in order; none if there are none. Names that are no EK's are left out.
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<EkName>, Failure> {
         #[derive(Deserialize)]
         struct Keys {
             keys: Vec<String>,
         }
 
-        match self.get::<Keys>(&format!("{path}?list=true")).await {
-            Ok(list) => Ok(list.keys),
-            Err(failure) if failure.is_nothing() => Ok(Vec::new()),
-            Err(failure) => Err(failure),
-        }
+        let keys = match self.get::<Keys>(&format!("{path}?list=true")).await {
+            Ok(list) => list.keys,
+            Err(failure) if failure.is_nothing() => Vec::new(),
+            Err(failure) => return Err(failure),
+        };
+        let mut names: Vec<_> = keys.iter().filter_map(|name| EkName::parse(name).ok()).collect();
+        names.sort();
+        Ok(names)
     }
 }
 

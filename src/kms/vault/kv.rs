@@ -44,6 +44,12 @@ pub(super) struct Seal {
     pub key: String,
 }
 
+/// What version 2 knows of a secret.
+#[derive(Deserialize)]
+struct Metadata {
+    versions: HashMap<String, Known>,
+}
+
 /// What version 2 knows of a version of a secret.
 #[derive(Clone, Deserialize)]
 struct Known {
@@ -159,7 +165,12 @@ impl Kv {
             Ok(_) => Ok(()),
             Err(failure) if failure.is(StatusCode::FORBIDDEN) || failure.says("check-and-set") => {
                 self.expect_none(name).await?;
-                Err(failure.into())
+                match failure.says("check-and-set") {
+                    true => Err(Error::Denied(format!(
+                        "{path} has lost its version 1, which was an EK: `s3veil key delete {name}` frees the name"
+                    ))),
+                    false => Err(failure.into()),
+                }
             }
             Err(failure) => Err(failure.into()),
         }
@@ -195,19 +206,18 @@ impl Kv {
     }
 
     async fn info(&self, name: &EkName) -> Result<EkInfo, Error> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            versions: HashMap<String, Known>,
-        }
-
         if self.version == Version::V1 {
             return self.read(name).await.map(|_| EkInfo::new(name.clone(), State::Enabled));
         }
-        let metadata = self.vault.get::<Metadata>(&self.path(Part::Metadata, Some(name))).await;
-        let metadata = metadata.map_err(|failure| missing(name, failure))?;
+        let metadata = self.metadata(name).await?;
         let first = metadata.versions.get("1").and_then(|known| Some((known, known.state()?)));
         let (known, state) = first.ok_or_else(|| Error::NoSuchKey(name.clone()))?;
         Ok(EkInfo { created: time(&known.created_time), ..EkInfo::new(name.clone(), state) })
+    }
+
+    async fn metadata(&self, name: &EkName) -> Result<Metadata, Error> {
+        let metadata = self.vault.get(&self.path(Part::Metadata, Some(name))).await;
+        metadata.map_err(|failure| missing(name, failure))
     }
 
     /// Takes back the version that is the EK, or gives it again.
@@ -219,8 +229,13 @@ impl Kv {
         Ok(())
     }
 
+    /// The server does not say that there was nothing to delete, so it is asked first. What is left of a secret without
+    /// the version that was the EK goes too: it holds the name.
     async fn destroy(&self, name: &EkName) -> Result<(), Error> {
-        self.info(name).await?;
+        match self.version {
+            Version::V1 => self.read(name).await.map(drop)?,
+            Version::V2 => self.metadata(name).await.map(drop)?,
+        }
         let path = self.path(Part::Metadata, Some(name));
         self.vault.call(|| Call::new(Method::DELETE, &path)).await?;
         Ok(())
@@ -266,12 +281,7 @@ impl SecretStore for Kv {
     }
 
     fn list(&self) -> Answer<'_, Vec<EkName>> {
-        Box::pin(async {
-            let names = self.vault.list(&self.path(Part::Metadata, None)).await?;
-            let mut names: Vec<_> = names.iter().filter_map(|name| EkName::parse(name).ok()).collect();
-            names.sort();
-            Ok(names)
-        })
+        Box::pin(async { Ok(self.vault.list(&self.path(Part::Metadata, None)).await?) })
     }
 
     fn describe<'a>(&'a self, name: &'a EkName) -> Answer<'a, EkInfo> {
