@@ -2,14 +2,14 @@
 //!
 //! One program for all of them: linking is what takes the time. A file per vendor, and all keep one contract.
 
+#[macro_use]
+#[path = "kms/common.rs"]
+mod common;
 mod kms_contract;
 mod support;
 
 #[path = "support/servers.rs"]
 mod servers;
-
-#[path = "kms/common.rs"]
-mod common;
 
 #[path = "kms/aws.rs"]
 mod aws;

@@ -12,19 +12,9 @@ use serde_json::json;
 use crate::aws_server::{Asked, Fake, REGION, certificate, ministack, moto, moto_tls};
 use crate::common::{build, context, ek};
 use crate::kms_contract::{ALL, Limits, check};
-use crate::servers;
 
 pub const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const OTHER_ID: &str = "ffffffff-12ab-34cd-56ef-1234567890ab";
-
-macro_rules! or_skip {
-    ($server:expr) => {
-        match $server {
-            Ok(server) => server,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
 
 pub fn settings(kind: &str, endpoint: &str, more: &str) -> String {
     format!(

@@ -1,6 +1,16 @@
 //! What the tests of every vendor use.
 #![allow(dead_code)]
 
+/// What is had, or the end of the test, which says what was not.
+macro_rules! or_skip {
+    ($had:expr) => {
+        match $had {
+            Ok(had) => had,
+            Err(why) => return $crate::servers::skip(&why),
+        }
+    };
+}
+
 use s3veil::kms::{Config, Context, EkName, Kms};
 use s3veil::s3::Bucket;
 

@@ -10,24 +10,13 @@ use s3veil::kms::{Context, EkName, Error, Kms, State};
 use crate::common::{build, context, ek};
 use crate::kes_server::{ADMIN, Estate, STRANGER, USER, api_key};
 use crate::kms_contract::{ALL, Limits, check};
-use crate::servers;
 
 /// KES has no state of a key but being there, and one version of it.
 const KES: Limits = Limits { can_lock: false, can_rotate: false, ..ALL };
 
-/// The estate, or why there is none.
-macro_rules! estate {
-    () => {
-        match Estate::new() {
-            Ok(estate) => estate,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
-
 #[tokio::test]
 async fn kes_keeps_the_contract_with_an_api_key() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
     check(kms.as_ref(), KES).await;
@@ -38,7 +27,7 @@ async fn kes_keeps_the_contract_with_an_api_key() {
 
 #[tokio::test]
 async fn kes_keeps_the_contract_with_a_certificate() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let settings = estate.settings(&[kes.endpoint()], &pair(&estate, "client", ""));
     check(build(&settings).unwrap().as_ref(), KES).await;
@@ -46,7 +35,7 @@ async fn kes_keeps_the_contract_with_a_certificate() {
 
 #[tokio::test]
 async fn kes_takes_a_certificate_whose_key_is_under_a_password() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let settings = |more| estate.settings(&[kes.endpoint()], &pair(&estate, "password", more));
     let kms = build(&settings("key_password = \"secret\"")).unwrap();
@@ -60,7 +49,7 @@ async fn kes_takes_a_certificate_whose_key_is_under_a_password() {
 
 #[tokio::test]
 async fn kes_files_keep_the_contract() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     fs::create_dir(estate.path("keys")).unwrap();
     check(build(&estate.files()).unwrap().as_ref(), KES).await;
 }
@@ -72,7 +61,7 @@ fn pair(estate: &Estate, name: &str, more: &str) -> String {
 
 #[tokio::test]
 async fn kes_denies_what_its_policy_does_not_allow() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let settings = |key| estate.settings(&[kes.endpoint()], &api_key(key));
     let admin = build(&settings(ADMIN)).unwrap();
@@ -100,7 +89,7 @@ async fn kes_denies_what_its_policy_does_not_allow() {
 
 #[tokio::test]
 async fn kes_denies_a_certificate_in_the_handshake() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     estate.ask_for_a_ca();
     let kes = estate.start().unwrap();
     let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
@@ -123,7 +112,7 @@ fn away<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
 
 #[tokio::test]
 async fn kes_is_found_again_after_a_restart() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let (port, endpoint) = (kes.port, kes.endpoint());
     let kms = build(&estate.settings(&[endpoint], &api_key(ADMIN))).unwrap();
@@ -139,7 +128,7 @@ async fn kes_is_found_again_after_a_restart() {
 
 #[tokio::test]
 async fn kes_is_asked_at_the_next_endpoint_when_one_is_away() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let (first, second) = (estate.start().unwrap(), estate.start().unwrap());
     let endpoints = [first.endpoint(), second.endpoint()];
     let kms = build(&estate.settings(&endpoints, &api_key(ADMIN))).unwrap();
@@ -163,7 +152,7 @@ async fn kes_is_asked_at_the_next_endpoint_when_one_is_away() {
 /// What the manual calls the lock: KES has none, so its policy must.
 #[tokio::test]
 async fn kes_locks_by_its_policy() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let kms = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
     kms.create(&ek("a")).await.unwrap();
@@ -192,7 +181,7 @@ async fn kes_locks_by_its_policy() {
 
 #[tokio::test]
 async fn kes_must_show_a_certificate_that_the_ca_file_vouches_for() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     estate.make_pair("other");
     let settings = |ca: &Path| {
@@ -217,7 +206,7 @@ async fn kes_must_show_a_certificate_that_the_ca_file_vouches_for() {
 
 #[tokio::test]
 async fn kes_credentials_change_with_their_files() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let put = |name: &str, text: &[u8]| {
         fs::write(estate.path("beside"), text).unwrap();
@@ -258,7 +247,7 @@ async fn both_ways(a: &dyn Kms, b: &dyn Kms, name: &EkName, other: &EkName) {
 
 #[tokio::test]
 async fn kes_and_kes_files_use_the_same_keys() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let running = estate.start().unwrap();
     let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
     let files = build(&estate.files()).unwrap();
@@ -295,7 +284,7 @@ async fn kes_and_kes_files_use_the_same_keys() {
 /// Of all who create a key at the same time, in KES and in its directory, one does.
 #[tokio::test]
 async fn kes_and_kes_files_create_a_key_once() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let running = estate.start().unwrap();
     let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
     let files = build(&estate.files()).unwrap();
@@ -314,7 +303,7 @@ async fn kes_and_kes_files_create_a_key_once() {
 /// KES tells 1,024 names at once.
 #[tokio::test]
 async fn kes_lists_all_keys_however_many() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let running = estate.start().unwrap();
     let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
     kes.create(&ek("last")).await.unwrap();
@@ -338,7 +327,7 @@ async fn kes_lists_all_keys_however_many() {
 
 #[tokio::test]
 async fn kes_files_refuse_what_others_can_read_and_what_is_no_key() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let keys = estate.path("keys");
     fs::create_dir(&keys).unwrap();
     let kms = build(&estate.files()).unwrap();
@@ -400,7 +389,7 @@ fn kes_settings_that_are_wrong_name_key_value_and_remedy() {
 /// Keys as older versions stored them, of both ciphers, used by KES 0.24 and by s3veil.
 #[tokio::test]
 async fn kes_and_kes_files_use_the_keys_of_older_versions() {
-    let estate = estate!();
+    let estate = or_skip!(Estate::new());
     let running = estate.start().unwrap();
     let kes = build(&estate.settings(&[running.endpoint()], &api_key(ADMIN))).unwrap();
     let files = build(&estate.files()).unwrap();

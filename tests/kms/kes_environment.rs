@@ -70,10 +70,7 @@ fn password() -> (&'static str, String) {
 
 #[tokio::test]
 async fn kes_of_minios_environment_seals_every_bucket() {
-    let estate = match Estate::new() {
-        Ok(estate) => estate,
-        Err(why) => return servers::skip(&why),
-    };
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let store = MemoryStore::start().await;
     let directory = tempfile::tempdir().unwrap();
@@ -127,10 +124,7 @@ async fn kes_of_minios_environment_seals_every_bucket() {
 /// MinIO itself, with the same variables: the same KES, the same EK, the same wrapped DEKs.
 #[tokio::test]
 async fn kes_of_minios_environment_is_minios_own() {
-    let estate = match Estate::new() {
-        Ok(estate) => estate,
-        Err(why) => return servers::skip(&why),
-    };
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let service = build(&estate.settings(&[kes.endpoint()], &api_key(ADMIN))).unwrap();
     service.create(&ek(EK)).await.unwrap();

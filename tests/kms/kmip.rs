@@ -12,7 +12,6 @@ use crate::common::{build, context, ek};
 use crate::kmip_fake::{Fake, Lie, Rules};
 use crate::kmip_server::{Certificates, PyKmip};
 use crate::kms_contract::{self, ALL, Limits};
-use crate::servers;
 
 /// What PyKMIP does of the contract: it has no Re-Key, and what is deactivated stays so.
 const PYKMIP: Limits = Limits { can_lock: false, can_rotate: false, ..ALL };
@@ -20,10 +19,7 @@ const PYKMIP: Limits = Limits { can_lock: false, can_rotate: false, ..ALL };
 async fn contract_at_pykmip(mode: &str) {
     for version in ["1.4", "2.0"] {
         let certificates = Certificates::new();
-        let server = match PyKmip::start(&certificates) {
-            Ok(server) => server,
-            Err(why) => return servers::skip(&why),
-        };
+        let server = or_skip!(PyKmip::start(&certificates));
         let more = format!("version = \"{version}\"\nmode = \"{mode}\"");
         let kms = build(&certificates.settings(server.port, &more)).unwrap();
         // It is slow to answer: a change in every third byte is enough here.
@@ -45,10 +41,7 @@ async fn pykmip_gives_keys() {
 #[tokio::test]
 async fn pykmip_locks_for_good() {
     let certificates = Certificates::new();
-    let server = match PyKmip::start(&certificates) {
-        Ok(server) => server,
-        Err(why) => return servers::skip(&why),
-    };
+    let server = or_skip!(PyKmip::start(&certificates));
     for mode in ["encrypt", "get"] {
         let kms = build(&certificates.settings(server.port, &format!("mode = \"{mode}\""))).unwrap();
         kms.create(&ek("a")).await.unwrap();
@@ -79,10 +72,7 @@ async fn locked(kms: &dyn Kms, wrapped: &WrappedDek, version: Option<&str>) {
 #[tokio::test]
 async fn pykmip_chooses_long_ivs() {
     let certificates = Certificates::new();
-    let server = match PyKmip::start(&certificates) {
-        Ok(server) => server,
-        Err(why) => return servers::skip(&why),
-    };
+    let server = or_skip!(PyKmip::start(&certificates));
     let kms = build(&certificates.settings(server.port, "iv = \"server\"")).unwrap();
     kms.create(&ek("a")).await.unwrap();
     let why = kms.generate(&ek("a"), &context("one")).await.unwrap_err();
@@ -93,10 +83,7 @@ async fn pykmip_chooses_long_ivs() {
 #[tokio::test]
 async fn pykmip_goes_and_comes_back() {
     let certificates = Certificates::new();
-    let server = match PyKmip::start(&certificates) {
-        Ok(server) => server,
-        Err(why) => return servers::skip(&why),
-    };
+    let server = or_skip!(PyKmip::start(&certificates));
     let port = server.port;
     let kms = build(&certificates.settings(port, "")).unwrap();
     kms.create(&ek("a")).await.unwrap();
@@ -113,10 +100,7 @@ async fn pykmip_goes_and_comes_back() {
 #[tokio::test]
 async fn pykmip_and_other_clients() {
     let certificates = Certificates::new();
-    let server = match PyKmip::start(&certificates) {
-        Ok(server) => server,
-        Err(why) => return servers::skip(&why),
-    };
+    let server = or_skip!(PyKmip::start(&certificates));
     let settings = certificates.settings(server.port, "");
     let kms = build(&settings).unwrap();
     kms.create(&ek("a")).await.unwrap();

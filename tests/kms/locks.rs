@@ -12,7 +12,7 @@ use crate::kms_contract::{ALL, Limits};
 use crate::support::client::{get, put};
 use crate::support::memory::MemoryStore;
 use crate::support::proxy::Proxy;
-use crate::{aws, azure, ciphertrust, google, servers, vault_server};
+use crate::{aws, azure, ciphertrust, google, vault_server};
 
 /// Of a secret store: one version of a secret is all that KES knows.
 const SECRETS: Limits = Limits { can_rotate: false, ..ALL };
@@ -30,15 +30,6 @@ ek = "b"
 bucket = "plain"
 mode = "passthrough"
 "#;
-
-macro_rules! or_skip {
-    ($server:expr) => {
-        match $server {
-            Ok(server) => server,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
 
 #[tokio::test]
 async fn local() {

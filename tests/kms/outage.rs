@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use crate::common::{build, ek};
 use crate::kes_server::{ADMIN, Estate, api_key};
-use crate::servers;
 use crate::support::client::{Reply, exchange, full, get, put};
 use crate::support::memory::MemoryStore;
 use crate::support::proxy::Proxy;
@@ -72,10 +71,7 @@ fn load(proxy: &Arc<Proxy>, stop: &Arc<AtomicBool>) -> (Vec<JoinHandle<()>>, Arc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_itself() {
-    let estate = match Estate::new() {
-        Ok(estate) => estate,
-        Err(why) => return servers::skip(&why),
-    };
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let port = kes.port;
     let settings = estate.settings(&[kes.endpoint()], &api_key(ADMIN));
@@ -158,10 +154,7 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
 /// What no key can be had for is not ready: nothing can be served.
 #[tokio::test]
 async fn without_any_cached_key_readiness_is_gone() {
-    let estate = match Estate::new() {
-        Ok(estate) => estate,
-        Err(why) => return servers::skip(&why),
-    };
+    let estate = or_skip!(Estate::new());
     let kes = estate.start().unwrap();
     let settings = estate.settings(&[kes.endpoint()], &api_key(ADMIN));
     for name in ["a", "b"] {

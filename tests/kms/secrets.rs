@@ -15,21 +15,12 @@ use crate::support::client::{exchange, full, get, put, signed};
 use crate::support::memory::MemoryStore;
 use crate::support::program::Program;
 use crate::support::proxy::{ACCESS_KEY, SECRET_KEY};
-use crate::{aws, aws_server, azure, servers, vault_server};
+use crate::{aws, aws_server, azure, vault_server};
 
 const STORE_SECRET: &str = "store-secret-key-of-this-test";
 const AWS_SECRET: &str = "aws-secret-key-of-this-test";
 const AZURE_SECRET: &str = "azure-client-secret-of-this-test";
 const ADMIN_TOKEN: &str = "admin-token-of-this-test";
-
-macro_rules! or_skip {
-    ($server:expr) => {
-        match $server {
-            Ok(server) => server,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
 
 /// A KMS beside KES, and its section.
 struct Other {

@@ -10,16 +10,6 @@ use crate::kms_contract::{self, ALL, Limits};
 use crate::servers;
 use crate::vault_server::{Bao, documented, fake, shared};
 
-/// The server that the tests share, or the test ends here.
-macro_rules! bao {
-    () => {
-        match shared() {
-            Ok(bao) => bao,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
-
 fn transit(port: u16, mount: &str, auth: &str) -> Box<dyn Kms> {
     section("vault-transit", port, &format!("mount = '{mount}'\nauth = {{ {auth} }}"))
 }
@@ -45,7 +35,7 @@ async fn works(kms: &dyn Kms, name: &str) {
 
 #[tokio::test]
 async fn transit_keeps_the_contract_with_the_documented_rights() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-contract");
     let policy =
         ["s3veil-transit", "s3veil-transit-admin"].map(|name| documented(name, "transit", "t-contract"));
@@ -55,7 +45,7 @@ async fn transit_keeps_the_contract_with_the_documented_rights() {
 
 #[tokio::test]
 async fn transit_serves_with_the_documented_rights() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-serve");
     bao.root("POST", "t-serve/keys/main", json!({}));
     let policy = documented("s3veil-transit", "transit", "t-serve");
@@ -76,7 +66,7 @@ async fn transit_serves_with_the_documented_rights() {
 /// Where the server has no lock, the policy is one.
 #[tokio::test]
 async fn transit_is_locked_by_the_documented_policy() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-deny");
     for name in ["main", "other"] {
         bao.root("POST", &format!("t-deny/keys/{name}"), json!({}));
@@ -97,7 +87,7 @@ async fn transit_is_locked_by_the_documented_policy() {
 /// The trap is there, and s3veil does not step into it: with a token that may create keys, and nothing more.
 #[tokio::test]
 async fn a_misspelt_ek_is_never_made() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-upsert");
     let policy = r#"path "t-upsert/encrypt/*" { capabilities = ["create", "update"] }"#;
     let trusted = bao.token("t-upsert", &[policy.to_owned()]);
@@ -115,7 +105,7 @@ async fn a_misspelt_ek_is_never_made() {
 
 #[tokio::test]
 async fn transit_locks_old_versions_and_a_locked_ek_is_not_rotated() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-versions");
     let kms = transit(bao.port, "t-versions", &token("root"));
     kms.create(&ek("a")).await.unwrap();
@@ -135,7 +125,7 @@ async fn transit_locks_old_versions_and_a_locked_ek_is_not_rotated() {
 
 #[tokio::test]
 async fn kv_keeps_the_contract_with_the_documented_rights() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     for version in [1, 2] {
         let mount = format!("kv-contract-{version}");
         bao.mount_kv(&mount, version);
@@ -147,7 +137,7 @@ async fn kv_keeps_the_contract_with_the_documented_rights() {
 
 #[tokio::test]
 async fn kv_serves_with_the_documented_rights() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     for version in [1, 2] {
         let mount = format!("kv-serve-{version}");
         bao.mount_kv(&mount, version);
@@ -162,7 +152,7 @@ async fn kv_serves_with_the_documented_rights() {
 
 #[tokio::test]
 async fn kv_locks_destroyed_and_foreign_secrets() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_kv("kv-states", 2);
     let kms = kv(bao.port, "kv-states", 2, &token("root"));
     kms.create(&ek("a")).await.unwrap();
@@ -207,7 +197,7 @@ async fn frees_the_name(kms: &dyn Kms, name: &str) {
 
 #[tokio::test]
 async fn kv_version_1_has_no_lock_and_never_overwrites() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_kv("kv-once", 1);
     let policy = documented("s3veil-kv-1-admin", "kv", "kv-once");
     let kms = kv(bao.port, "kv-once", 1, &token(&bao.token("kv-once", &[policy])));
@@ -227,7 +217,7 @@ async fn kv_version_1_has_no_lock_and_never_overwrites() {
 
 #[tokio::test]
 async fn kv_of_another_version_is_found_before_anything_is_written() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     for (there, said) in [(1, 2), (2, 1)] {
         let mount = format!("kv-is-{there}");
         bao.mount_kv(&mount, there);
@@ -271,7 +261,7 @@ async fn a_sealed_server_is_not_available_and_comes_back() {
 
 #[tokio::test]
 async fn tls_with_a_clients_certificate_and_with_a_wrong_ca() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-tls");
     bao.root("POST", "t-tls/keys/a", json!({}));
     let section = |ca: &str, client: bool| {
@@ -299,7 +289,7 @@ async fn tls_with_a_clients_certificate_and_with_a_wrong_ca() {
 
 #[tokio::test]
 async fn the_next_endpoint_is_asked_when_one_is_away() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.mount_transit("t-endpoints");
     bao.root("POST", "t-endpoints/keys/a", json!({}));
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

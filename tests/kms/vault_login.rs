@@ -13,17 +13,7 @@ use s3veil::kms::{Error, Kms};
 use serde_json::json;
 
 use crate::common::{build, context, ek};
-use crate::servers;
 use crate::vault_server::{Bao, client_token, documented, fake, shared};
-
-macro_rules! bao {
-    () => {
-        match shared() {
-            Ok(bao) => bao,
-            Err(why) => return servers::skip(&why),
-        }
-    };
-}
 
 /// A transit engine with the EK `a`, the policy of this name for it, and the KMS there.
 fn prepared(bao: &Bao, name: &str) {
@@ -54,7 +44,7 @@ fn role(policy: &str, ttl: &str, max: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn approle_logs_in_once_and_again_after_a_revocation() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-approle");
     let (id, secret) = bao.app_role("l-approle", role("l-approle", "1h", "1h"));
     let auth = format!("method = 'approle', mount = 'l-approle', role_id = '{id}', secret_id = '{secret}'");
@@ -73,7 +63,7 @@ async fn approle_logs_in_once_and_again_after_a_revocation() {
 /// A call that the policy refuses does not cost a login.
 #[tokio::test]
 async fn a_refusal_by_policy_keeps_the_token() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-policy");
     let (id, secret) = bao.app_role("l-policy", role("l-policy", "1h", "1h"));
     let auth = format!("method = 'approle', mount = 'l-policy', role_id = '{id}', secret_id = '{secret}'");
@@ -87,7 +77,7 @@ async fn a_refusal_by_policy_keeps_the_token() {
 
 #[tokio::test]
 async fn a_changed_secret_id_is_taken_at_the_next_login() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-file");
     let (id, secret) = bao.app_role("l-file", role("l-file", "1h", "1h"));
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +97,7 @@ async fn a_changed_secret_id_is_taken_at_the_next_login() {
 
 #[tokio::test]
 async fn a_given_token_is_taken_from_its_file_as_it_is_now() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-given");
     let new = || {
         let body = json!({ "policies": ["l-given"], "no_default_policy": true, "ttl": "1h" });
@@ -138,7 +128,7 @@ async fn a_given_token_is_taken_from_its_file_as_it_is_now() {
 #[tokio::test]
 async fn tokens_are_kept_without_any_request() {
     const LEASE: u64 = 6;
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-renew");
     let body = json!({ "policies": ["l-renew"], "no_default_policy": true, "period": format!("{LEASE}s") });
     let given = client_token(&bao.root("POST", "auth/token/create", body));
@@ -170,7 +160,7 @@ async fn tokens_are_kept_without_any_request() {
 
 #[tokio::test]
 async fn kubernetes_logs_in_with_the_service_accounts_token() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     prepared(bao, "l-kube");
     let reviewed = Arc::new(Mutex::new(Vec::new()));
     let reviews = Arc::new(AtomicUsize::new(0));
@@ -250,7 +240,7 @@ fn jwt(id: &str, signature: &str) -> String {
 
 #[tokio::test]
 async fn namespaces_of_the_engine_and_of_the_login() {
-    let bao = bao!();
+    let bao = or_skip!(shared());
     bao.root("POST", "sys/namespaces/team", json!({}));
     bao.root_in("team", "POST", "sys/mounts/transit", json!({ "type": "transit" }));
     bao.root_in("team", "POST", "transit/keys/a", json!({}));
