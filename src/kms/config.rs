@@ -5,15 +5,25 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::Kms;
+#[cfg(feature = "aws")]
 use super::aws::{AwsKmsConfig, AwsSecretsConfig};
+#[cfg(feature = "azure")]
 use super::azure::AzureConfig;
 use super::ciphertrust::CipherTrustConfig;
+#[cfg(feature = "google")]
 use super::google::{GoogleKmsConfig, GoogleSecretManagerConfig};
 use super::kes::KesConfig;
 use super::kes::files::KesFilesConfig;
 use super::kmip::KmipConfig;
 use super::local::LocalConfig;
 use super::vault::{KvConfig, TransitConfig};
+
+#[cfg(not(feature = "azure"))]
+use super::not_built::NotBuilt as AzureConfig;
+#[cfg(not(feature = "aws"))]
+use super::not_built::{NotBuilt as AwsKmsConfig, NotBuilt as AwsSecretsConfig};
+#[cfg(not(feature = "google"))]
+use super::not_built::{NotBuilt as GoogleKmsConfig, NotBuilt as GoogleSecretManagerConfig};
 
 /// The KMSs by name, as typed. The name stands in every envelope.
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,9 @@
 //! store and does the cryptography here ([`secrets`]). The embedded keystore ([`local`]) is of the second. Other rooms
 //! call only [`Keys`].
 
+#[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "azure")]
 pub mod azure;
 pub mod ciphertrust;
 pub mod config;
@@ -13,6 +15,7 @@ mod disk;
 mod endpoints;
 pub mod error;
 mod gcm;
+#[cfg(feature = "google")]
 pub mod google;
 mod guard;
 pub mod kes;
@@ -20,6 +23,8 @@ pub mod keys;
 pub mod kmip;
 pub mod local;
 pub mod name;
+#[cfg(not(all(feature = "aws", feature = "google", feature = "azure")))]
+mod not_built;
 mod rest;
 pub mod secrets;
 mod shelf;
