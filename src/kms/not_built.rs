@@ -33,3 +33,23 @@ impl NotBuilt {
         self.build()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `KmsConfig` has it.
+    #[derive(Deserialize)]
+    #[serde(tag = "kind", rename_all = "kebab-case")]
+    enum Section {
+        AwsKms(NotBuilt),
+    }
+
+    #[test]
+    fn its_settings_are_read_over_and_the_remedy_is_said() {
+        let section = "kind = 'aws-kms'\nregion = 'x'\nkeys = { a = ['b'] }";
+        let Section::AwsKms(kms) = toml::from_str(section).unwrap();
+        let why = kms.build().err().unwrap().to_string();
+        assert!(why.contains("built without it") && why.contains("--features aws"), "{why}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Azure Key Vault and Managed HSM, against a vault of the tests' own (`azure_vault`).
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -155,10 +157,15 @@ async fn a_key_wraps_only_in_its_time() {
     let made = generate(&*kms, "a").await.unwrap();
     azure.state().set("keys", "a", "exp", json!(1_700_000_000));
     denied(generate(&*kms, "a").await, "has expired: rotate it");
-    assert!(kms.unwrap(&ek("a"), made.version.as_deref(), &made.wrapped, &context("one")).await.is_ok());
+    let opens = async || {
+        let dek = kms.unwrap(&ek("a"), made.version.as_deref(), &made.wrapped, &context("one")).await;
+        made.dek.is_same(&dek.unwrap())
+    };
+    assert!(opens().await, "after its end");
     azure.state().set("keys", "a", "exp", json!(4_000_000_000_u64));
     azure.state().set("keys", "a", "nbf", json!(3_900_000_000_u64));
     denied(generate(&*kms, "a").await, "may not be used yet");
+    assert!(opens().await, "before its beginning");
 }
 
 #[tokio::test]
@@ -295,6 +302,36 @@ async fn two_that_create_a_secret_at_once() {
     let results = tokio::join!(kms.create(&name), kms.create(&name), kms.create(&name));
     let won = [&results.0, &results.1, &results.2].iter().filter(|result| result.is_ok()).count();
     assert_eq!(won, 1, "{results:?}");
+}
+
+/// Azure tells whole seconds, so one that came later may be the first all the same, by its id.
+#[tokio::test]
+async fn a_secret_of_the_same_second_comes_first() {
+    let azure = Azure::start().await;
+    let kms = kms(&azure, SECRETS, "");
+    let begun = Instant::now();
+    kms.create(&ek("a")).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the second is over");
+
+    // Lists of versions: before there are any, after s3veil has set its own, when the second is over.
+    let (lists, origin) = (Cell::new(0), azure.origin.clone());
+    azure.state().lie = Some(Box::new(move |path, answer| {
+        lists.set(lists.get() + usize::from(path == "/secrets/b/versions"));
+        if let Some(items) = answer["value"].as_array_mut().filter(|_| lists.get() == 3) {
+            let mut other = items[0].clone();
+            other["id"] = json!(format!("{origin}/secrets/b/{}", "0".repeat(32)));
+            items.push(other);
+        }
+    }));
+    assert_eq!(kms.create(&ek("b")).await, Err(Error::Exists(ek("b"))));
+
+    // Which one is the first is not guessed.
+    azure.state().lie = Some(Box::new(|_, answer| {
+        for item in answer["value"].as_array_mut().into_iter().flatten() {
+            item["attributes"].as_object_mut().unwrap().remove("created");
+        }
+    }));
+    malformed(generate(&*kms, "a").await, "does not say when");
 }
 
 #[tokio::test]

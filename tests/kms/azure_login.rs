@@ -48,16 +48,26 @@ async fn one_login_serves_until_its_token_is_not_taken() {
     }
     assert_eq!(azure.state().count("TOKEN"), 1);
 
-    // Revoked: that call is refused, the next one logs in again.
+    // Revoked: each call asks once more, and all those that were under way log in once.
     azure.state().revoke();
-    denied(generate(&*kms, "a").await, "401 Unauthorized");
-    generate(&*kms, "a").await.unwrap();
+    let calls = (0..8).map(|_| generate(&*kms, "a"));
+    for made in futures_util::future::join_all(calls).await {
+        made.unwrap();
+    }
     assert_eq!(azure.state().count("TOKEN"), 2);
+
+    // No token is taken at all: two questions of the call, and an end.
+    let asked = azure.state().count("GET /keys/a");
+    azure.state().refuse = Some(("GET /keys/a", 401, ""));
+    denied(generate(&*kms, "a").await, "401 Unauthorized");
+    assert_eq!(azure.state().count("TOKEN"), 3);
+    assert_eq!(azure.state().count("GET /keys/a"), asked + 2);
+    azure.state().refuse = None;
+    generate(&*kms, "a").await.unwrap();
 
     // Another secret: the file is read at the next login.
     azure.state().revoke();
     azure.state().password = "renewed".into();
-    denied(generate(&*kms, "a").await, "401 Unauthorized");
     denied(generate(&*kms, "a").await, "AADSTS7000215: Invalid client secret provided.");
     std::fs::write(&secret, "renewed").unwrap();
     generate(&*kms, "a").await.unwrap();
@@ -76,7 +86,7 @@ async fn a_workload_identity_shows_the_token_of_its_file() {
     kms.create(&ek("a")).await.unwrap();
     azure.state().revoke();
     azure.state().password = "the-next".into();
-    denied(generate(&*kms, "a").await, "401");
+    denied(generate(&*kms, "a").await, "AADSTS7000215");
     std::fs::write(&file, "the-next").unwrap();
     generate(&*kms, "a").await.unwrap();
 }

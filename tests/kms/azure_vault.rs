@@ -181,10 +181,8 @@ fn error(status: u16, inner: &str) -> Answer {
         409 => "Conflict",
         _ => "BadParameter",
     };
-    (
-        status,
-        json!({ "error": { "code": code, "message": "The test says so.", "innererror": { "code": inner } } }),
-    )
+    let inner = json!({ "code": inner });
+    (status, json!({ "error": { "code": code, "message": "The test says so.", "innererror": inner } }))
 }
 
 impl State {
@@ -211,7 +209,11 @@ impl State {
         }
         let body = serde_json::from_slice(body).unwrap_or(Value::Null);
         let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        self.route(&parts.method, &path, query, &body)
+        let (status, mut answer) = self.route(&parts.method, &path, query, &body);
+        if status == 404 && path[0].ends_with("secrets") {
+            answer["error"]["code"] = json!("SecretNotFound");
+        }
+        (status, answer)
     }
 
     fn login(&mut self, form: &str) -> Answer {
@@ -462,6 +464,12 @@ impl Material {
 }
 
 impl Version {
+    fn is_in_time(&self) -> bool {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let at = |field: &str| self.attributes[field].as_u64();
+        at("nbf").is_none_or(|begin| begin <= now) && at("exp").is_none_or(|end| now < end)
+    }
+
     fn operate(&self, operation: &str, body: &Value) -> Result<Vec<u8>, (u16, &'static str)> {
         let bad = (400, "");
         let value = BASE64.decode(body["value"].as_str().unwrap()).map_err(|_| bad)?;
@@ -469,6 +477,8 @@ impl Version {
         let done = match (&self.material, operation, body["alg"].as_str().unwrap()) {
             // Azure says no to these with a disabled key, and only to these.
             (_, "unwrapkey", _) if self.attributes["enabled"] == false => return Err((403, "KeyDisabled")),
+            // Nor does it wrap out of a key's time; but it unwraps, before `nbf` and after `exp`.
+            (_, "wrapkey", _) if !self.is_in_time() => return Err((403, "")),
             (Material::Rsa(key), "wrapkey", "RSA-OAEP-256") => {
                 let key = OaepPublicEncryptingKey::new(key.public_key()).unwrap();
                 key.encrypt(&OAEP_SHA256_MGF1SHA256, &value, &mut out, None).map(|done| done.to_vec())

@@ -62,6 +62,20 @@ async fn google_token_is_fetched_once_kept_and_fetched_again_when_it_is_revoked(
     assert_eq!(kms.list().await, Ok(vec![ek("a")]));
 }
 
+/// Those that are refused with the old token leave alone the session that one of them has begun.
+#[tokio::test]
+async fn google_token_that_is_revoked_under_many_calls_is_replaced_once() {
+    let google = Google::start().await;
+    let kms = build(&settings(&google, &format!("credentials = '{}'", user(&google, "r1")))).unwrap();
+    assert_eq!(kms.list().await, Ok(vec![]));
+    google.with(|world| world.accepted = Some("another".into()));
+    let answers = futures_util::future::join_all((0..16).map(|_| kms.list())).await;
+    assert_eq!(answers, vec![Ok(vec![]); 16]);
+    let old = google.with(|world| world.bearers.iter().filter(|bearer| *bearer == "Bearer token-1").count());
+    assert!(old > 2, "several were under way: {old}");
+    assert_eq!(logins(&google).len(), 2);
+}
+
 #[tokio::test]
 async fn google_token_that_runs_out_is_renewed() {
     let google = Google::start().await;

@@ -6,7 +6,7 @@ use s3veil::kms::{Error, Kms};
 use serde_json::{Value, json};
 
 use crate::common::{build, context, ek};
-use crate::google_server::Google;
+use crate::google_server::{Google, Reply};
 use crate::kms_contract::{self, ALL, Limits};
 
 /// What happens to an answer, and whether it may pass.
@@ -70,6 +70,52 @@ async fn google_secret_manager_leaves_nothing_in_the_way_of_a_second_attempt() {
     let gone = Error::NoSuchKey(ek("a"));
     assert_eq!(kms.generate(&ek("a"), &context("one")).await.map(drop), Err(gone.clone()));
     assert_eq!(kms.describe(&ek("a")).await.map(drop), Err(gone));
+}
+
+/// Deleting is final at Google, so an EK that may be there is not deleted: it is looked for.
+#[tokio::test]
+async fn google_secret_manager_keeps_an_ek_whose_answer_was_lost() {
+    let google = Google::start().await;
+    let kms = open(&google, "");
+    let lost: [fn(&mut Reply); 2] =
+        [|reply| *reply = (503, json!({})), |reply| *reply = (200, json!("no object"))];
+    for (lose, name) in lost.into_iter().zip(["a", "b"]) {
+        google.twist(":addVersion", lose);
+        assert_eq!(kms.create(&ek(name)).await, Ok(()), "it was made all the same");
+        assert!(kms.generate(&ek(name), &context("one")).await.is_ok());
+    }
+
+    // It can't be looked for, or is not there yet.
+    for (status, name) in [(503, "c"), (404, "d")] {
+        google.with(|world| {
+            world.twist = Some(Box::new(move |path, reply| match path {
+                _ if path.ends_with(":addVersion") => *reply = (503, json!({})),
+                _ if path.ends_with(":access") => *reply = (status, json!({})),
+                _ => {}
+            }));
+        });
+        match kms.create(&ek(name)).await {
+            Err(Error::Unavailable(why)) => {
+                assert!(why.contains(&format!("s3veil key info {name}")), "{why}")
+            }
+            other => panic!("{other:?}"),
+        }
+        google.with(|world| world.twist = None);
+        assert!(kms.generate(&ek(name), &context("one")).await.is_ok(), "nothing was deleted");
+    }
+    assert!(google.with(|world| world.seen.iter().all(|seen| !seen.starts_with("DELETE"))));
+
+    // A version that someone else has put there.
+    google.with(|world| {
+        world.twist = Some(Box::new(|path, reply| {
+            if path.ends_with(":addVersion") {
+                *reply = (503, json!({}));
+            } else if path.ends_with(":access") {
+                reply.1["payload"] = json!({ "data": "", "dataCrc32c": "0" });
+            }
+        }));
+    });
+    assert_eq!(kms.create(&ek("e")).await, Err(Error::Exists(ek("e"))));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
@@ -54,7 +54,16 @@ pub(super) struct Credential {
     /// What changes in its file, if anything does: then the login is made anew.
     secret: Option<Watched<Secret>>,
     make: Box<Make>,
-    made: Mutex<Option<(Option<Arc<Secret>>, Source)>>,
+    made: Mutex<Option<Made>>,
+}
+
+/// A login.
+struct Made {
+    /// What it was made with; another one, once the file has changed.
+    secret: Option<Arc<Secret>>,
+    source: Source,
+    /// The token that it gave last.
+    token: Option<Secret>,
 }
 
 impl LoginConfig {
@@ -151,21 +160,29 @@ fn chain(
 }
 
 impl Credential {
-    /// Forgets the token: the vault does not take it any more.
-    pub(super) fn forget(&self) {
-        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The vault does not take this token: whoever asks for one from now on gets another. Nothing is forgotten if there is
+    /// another already, so that many calls that were under way with the old one make one login.
+    pub(super) fn refused(&self, token: &str) {
+        let is_old = |made: &mut Made| made.token.as_ref().is_some_and(|given| given.matches(token));
+        self.made().take_if(is_old);
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(&self) -> azure_core::Result<Source> {
         let secret = self.secret.as_ref().map(Watched::get);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made();
         match &*made {
-            Some((of, source)) if of.as_ref().map(Arc::as_ptr) == secret.as_ref().map(Arc::as_ptr) => {
+            Some(Made { secret: of, source, .. })
+                if of.as_ref().map(Arc::as_ptr) == secret.as_ref().map(Arc::as_ptr) =>
+            {
                 Ok(source.clone())
             }
             _ => {
                 let source = (self.make)(secret.as_deref())?;
-                *made = Some((secret, source.clone()));
+                *made = Some(Made { secret, source: source.clone(), token: None });
                 Ok(source)
             }
         }
@@ -183,7 +200,12 @@ impl TokenCredential for Credential {
             let why = format!("the vault asks for a token for {scopes:?}, not for '{}'", self.scope);
             return Err(Error::with_message(ErrorKind::Credential, why));
         }
-        self.source()?.get_token(scopes, options).await
+        let source = self.source()?;
+        let token = source.get_token(scopes, options).await?;
+        if let Some(made) = self.made().as_mut().filter(|made| Arc::ptr_eq(&made.source, &source)) {
+            made.token = Some(Secret::new(token.token.secret()));
+        }
+        Ok(token)
     }
 }
 

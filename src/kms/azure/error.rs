@@ -31,8 +31,12 @@ struct Inner {
     code: String,
 }
 
-/// The error of a call that was about this EK.
-pub(super) fn of_ek(ek: &EkName, why: &azure_core::Error) -> Error {
+/// What makes the error of a call that was about this EK.
+pub(super) fn about(ek: &EkName) -> impl Fn(azure_core::Error) -> Error {
+    move |why| of_ek(ek, &why)
+}
+
+fn of_ek(ek: &EkName, why: &azure_core::Error) -> Error {
     let ErrorKind::HttpResponse { status, raw_response, .. } = why.kind() else {
         return of_call(why);
     };
@@ -45,9 +49,10 @@ pub(super) fn of_ek(ek: &EkName, why: &azure_core::Error) -> Error {
         line(&words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
     };
     match (status, inner.as_str()) {
+        // Not what a gateway in between does not find.
+        (404, _) if matches!(code.as_str(), "KeyNotFound" | "SecretNotFound") => Error::NoSuchKey(ek.clone()),
         (403, "KeyDisabled" | "SecretDisabled") => Error::Disabled(ek.clone()),
         (400, _) => Error::Malformed(said()),
-        (404, _) => Error::NoSuchKey(ek.clone()),
         (409, "ObjectIsDeletedButRecoverable") => Error::Exists(ek.clone()),
         // Azure is still deleting, purging or recovering it.
         (409, _) => Error::Unavailable(said()),
@@ -105,7 +110,13 @@ mod tests {
             Error::Denied("403 Forbidden ForbiddenByPolicy No.".into())
         );
         assert_eq!(answered(403, "<html>"), Error::Denied("403".into()));
-        assert_eq!(answered(404, "{}"), Error::NoSuchKey(ek.clone()));
+        for code in ["KeyNotFound", "SecretNotFound"] {
+            let body = format!(r#"{{"error":{{"code":"{code}","message":"A key with ... was not found"}}}}"#);
+            assert_eq!(answered(404, &body), Error::NoSuchKey(ek.clone()));
+        }
+        for body in ["{}", "<html>", "", r#"{"error":{"code":"ResourceNotFound"}}"#] {
+            assert!(matches!(answered(404, body), Error::Denied(why) if why.starts_with("404")), "{body}");
+        }
         assert_eq!(answered(409, &with("innererror", "ObjectIsDeletedButRecoverable")), Error::Exists(ek));
         assert!(matches!(
             answered(409, &with("innererror", "ObjectIsBeingDeleted")),

@@ -78,16 +78,11 @@ impl AzureKeys {
         Ok(Self { client, account, new, purge })
     }
 
-    fn error(&self, ek: &EkName) -> impl Fn(azure_core::Error) -> Error {
-        let ek = ek.clone();
-        move |why| self.account.error(&ek, why)
-    }
-
     /// The key in its current version, whose id is checked.
     async fn current(&self, ek: &EkName) -> Result<(Key, String), Error> {
         let name = self.account.vault.name(ek)?;
         let answer = self.client.get_key(name, None).await.and_then(|answer| answer.into_model());
-        let key = answer.map_err(self.error(ek))?;
+        let key = answer.map_err(error::about(ek))?;
         let version = self.version(name, key.key.as_ref().and_then(|key| key.kid.as_deref()))?;
         Ok((key, version))
     }
@@ -99,8 +94,9 @@ impl AzureKeys {
     /// Every version. Never empty.
     async fn versions(&self, ek: &EkName) -> Result<Vec<Version>, Error> {
         let name = self.account.vault.name(ek)?;
-        let pages: Pager<_> = self.client.list_key_properties_versions(name, None).map_err(self.error(ek))?;
-        let listed: Vec<KeyProperties> = pages.try_collect().await.map_err(self.error(ek))?;
+        let pages: Pager<_> =
+            self.client.list_key_properties_versions(name, None).map_err(error::about(ek))?;
+        let listed: Vec<KeyProperties> = pages.try_collect().await.map_err(error::about(ek))?;
         let versions = listed.into_iter().map(|item| {
             let attributes = item.attributes.unwrap_or_default();
             Ok(Version {
@@ -122,7 +118,7 @@ impl AzureKeys {
             let options =
                 KeyClientUpdateKeyPropertiesOptions { key_version: Some(version.id), ..Default::default() };
             let change = content(change)?;
-            self.client.update_key_properties(name, change, Some(options)).await.map_err(self.error(ek))?;
+            self.client.update_key_properties(name, change, Some(options)).await.map_err(error::about(ek))?;
         }
         Ok(())
     }
@@ -135,7 +131,7 @@ impl AzureKeys {
         let options = KeyClientWrapKeyOptions { key_version: Some(version.clone()), ..Default::default() };
         let asked = content(parameters(algorithm.clone(), dek.as_slice()))?;
         let answer = self.client.wrap_key(name, asked, Some(options)).await;
-        let answer = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
+        let answer = answer.and_then(|answer| answer.into_model()).map_err(error::about(ek))?;
         if self.version(name, answer.kid.as_deref())? != version {
             return Err(Error::Malformed(format!("Azure wrapped with another version of key '{ek}'")));
         }
@@ -154,7 +150,7 @@ impl AzureKeys {
         let algorithm = algorithm_of(wrapped.as_bytes()).ok_or_else(not_ours)?;
         let asked = content(parameters(algorithm, wrapped.as_bytes()))?;
         let answer = self.client.unwrap_key(name, version, asked, None).await;
-        let answer = match answer.and_then(|answer| answer.into_model()).map_err(self.error(ek)) {
+        let answer = match answer.and_then(|answer| answer.into_model()).map_err(error::about(ek)) {
             // The version is not there: is the key?
             Err(Error::NoSuchKey(_)) => return self.current(ek).await.and(Err(not_ours())),
             Err(Error::Malformed(why)) => return Err(Error::Malformed(format!("{}: {why}", not_ours()))),
@@ -183,7 +179,7 @@ impl AzureKeys {
             ..CreateKeyParameters::default()
         };
         let answer = self.client.create_key(name, content(new)?, None).await;
-        let key = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
+        let key = answer.and_then(|answer| answer.into_model()).map_err(error::about(ek))?;
         self.version(name, key.key.as_ref().and_then(|key| key.kid.as_deref())).map(drop)
     }
 
@@ -203,7 +199,7 @@ impl AzureKeys {
             Ok((_, version)) => version,
             Err(Error::NoSuchKey(_)) => {
                 let name = self.account.vault.name(ek)?;
-                self.client.get_deleted_key(name, None).await.map_err(self.error(ek))?;
+                self.client.get_deleted_key(name, None).await.map_err(error::about(ek))?;
                 return Ok(EkInfo::new(ek.clone(), State::PendingDeletion));
             }
             Err(why) => return Err(why),
@@ -222,7 +218,7 @@ impl AzureKeys {
             done => return done,
         }
         let name = self.account.vault.name(ek)?;
-        self.client.recover_deleted_key(name, None).await.map_err(self.error(ek))?;
+        self.client.recover_deleted_key(name, None).await.map_err(error::about(ek))?;
         patiently(|| self.set_enabled(ek, true)).await
     }
 
@@ -234,7 +230,7 @@ impl AzureKeys {
             return Err(Error::Disabled(ek.clone()));
         }
         let answer = self.client.rotate_key(name, None).await;
-        let key = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
+        let key = answer.and_then(|answer| answer.into_model()).map_err(error::about(ek))?;
         if self.version(name, key.key.as_ref().and_then(|key| key.kid.as_deref()))? == old {
             return Err(Error::Malformed(format!("key '{ek}' has no new version after its rotation")));
         }
@@ -244,8 +240,8 @@ impl AzureKeys {
     async fn erase(&self, ek: &EkName) -> Result<(), Error> {
         let name = self.account.vault.name(ek)?;
         let purge =
-            || async { self.client.purge_deleted_key(name, None).await.map(drop).map_err(self.error(ek)) };
-        match self.client.delete_key(name, None).await.map(drop).map_err(self.error(ek)) {
+            || async { self.client.purge_deleted_key(name, None).await.map(drop).map_err(error::about(ek)) };
+        match self.client.delete_key(name, None).await.map(drop).map_err(error::about(ek)) {
             // Deleted before, perhaps: what is left is to purge it.
             Err(Error::NoSuchKey(_)) if self.purge => purge().await,
             Ok(()) if self.purge => patiently(purge).await,

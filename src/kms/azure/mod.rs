@@ -131,7 +131,7 @@ impl AzureConfig {
         };
         let scope = format!("{}/.default", vault.audience);
         let credential = Arc::new(login.build(scope, options(transport.clone()))?);
-        let options = options(transport.only(&vault.origin));
+        let options = options(transport.only(&vault.origin, credential.clone()));
         Ok(Account { vault, credential, options })
     }
 }
@@ -153,17 +153,6 @@ struct Account {
     vault: Vault,
     credential: Arc<Credential>,
     options: ClientOptions,
-}
-
-impl Account {
-    /// The error of a call about an EK.
-    fn error(&self, ek: &EkName, why: azure_core::Error) -> Error {
-        if why.http_status().is_some_and(|status| u16::from(status) == 401) {
-            // With a fresh token next time: this one may have been revoked.
-            self.credential.forget();
-        }
-        error::of_ek(ek, &why)
-    }
 }
 
 /// Does what Azure may not be ready for: it deletes, purges and recovers in its own time.

@@ -1,7 +1,11 @@
 //! EKs as Azure's secrets, laid out as MinIO KES does: one secret per EK, of which the first version counts.
 //!
 //! Whoever may set secrets can add versions, but not put one before the first. So two that create an EK at once do not
-//! overwrite each other: the one whose version is not the first is told that the EK exists.
+//! overwrite each other: the one whose version is not the first is told that the EK exists. Azure tells times in whole
+//! seconds, and of two versions of one second the first is that with the lesser id, which is random: so `create` looks
+//! again when that second is over, and nothing can come before its version any more.
+
+use std::time::Duration;
 
 use azure_core::http::RequestContent;
 use azure_security_keyvault_secrets::models::{
@@ -30,10 +34,15 @@ pub(super) struct AzureSecrets {
 /// One version of a secret, the earliest first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Version {
-    created: Option<OffsetDateTime>,
+    created: OffsetDateTime,
     id: String,
     enabled: bool,
 }
+
+/// How long until the second in which Azure answered has surely passed there, with room for clocks that differ.
+///
+/// It is waited for, as nothing can be asked that ends with it; only an administrator's `key create` does.
+const SECOND: Duration = Duration::from_millis(1500);
 
 impl AzureSecrets {
     pub(super) fn new(account: Account, purge: bool) -> Result<Self, ConfigError> {
@@ -48,11 +57,6 @@ impl AzureSecrets {
         Ok(Self { client, account, purge })
     }
 
-    fn error(&self, ek: &EkName) -> impl Fn(azure_core::Error) -> Error {
-        let ek = ek.clone();
-        move |why| self.account.error(&ek, why)
-    }
-
     fn version(&self, name: &str, id: Option<&str>) -> Result<String, Error> {
         self.account.vault.version(SECRETS, name, id)
     }
@@ -60,12 +64,18 @@ impl AzureSecrets {
     /// The version that counts.
     async fn first(&self, ek: &EkName) -> Result<Version, Error> {
         let name = self.account.vault.name(ek)?;
-        let pages = self.client.list_secret_properties_versions(name, None).map_err(self.error(ek))?;
-        let listed: Vec<SecretProperties> = pages.try_collect().await.map_err(self.error(ek))?;
+        let pages = self.client.list_secret_properties_versions(name, None).map_err(error::about(ek))?;
+        let listed: Vec<SecretProperties> = pages.try_collect().await.map_err(error::about(ek))?;
         let versions = listed.into_iter().map(|item| {
             let attributes = item.attributes.unwrap_or_default();
             let id = self.version(name, item.id.as_deref())?;
-            Ok(Version { created: attributes.created, id, enabled: attributes.enabled.unwrap_or(true) })
+            // Without it, which one is the first would be a guess, and a wrong guess another EK.
+            let created = attributes.created.ok_or_else(|| {
+                Error::Malformed(format!(
+                    "Azure does not say when version {id} of secret '{name}' was created"
+                ))
+            })?;
+            Ok(Version { created, id, enabled: attributes.enabled.unwrap_or(true) })
         });
         let versions = versions.collect::<Result<Vec<_>, Error>>()?;
         versions.into_iter().min().ok_or_else(|| Error::NoSuchKey(ek.clone()))
@@ -80,7 +90,7 @@ impl AzureSecrets {
         let options =
             SecretClientGetSecretOptions { secret_version: Some(first.id.clone()), ..Default::default() };
         let answer = self.client.get_secret(name, Some(options)).await;
-        let secret = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
+        let secret = answer.and_then(|answer| answer.into_model()).map_err(error::about(ek))?;
         let value = Zeroizing::new(secret.value.unwrap_or_default().into_bytes());
         if self.version(name, secret.id.as_deref())? != first.id {
             return Err(Error::Malformed(format!("Azure answers another version of secret '{name}'")));
@@ -99,9 +109,15 @@ impl AzureSecrets {
         let new = SetSecretParameters { value: Some(text), ..SetSecretParameters::default() };
         let new: RequestContent<_> = new.try_into().map_err(|why| error::of_call(&why))?;
         let answer = self.client.set_secret(name, new, None).await;
-        let made = answer.and_then(|answer| answer.into_model()).map_err(self.error(ek))?;
+        let made = answer.and_then(|answer| answer.into_model()).map_err(error::about(ek))?;
         let ours = self.version(name, made.id.as_deref())?;
-        if self.first(ek).await?.id == ours { Ok(()) } else { Err(Error::Exists(ek.clone())) }
+        self.must_be_first(ek, &ours).await?;
+        tokio::time::sleep(SECOND).await;
+        self.must_be_first(ek, &ours).await
+    }
+
+    async fn must_be_first(&self, ek: &EkName, version: &str) -> Result<(), Error> {
+        if self.first(ek).await?.id == version { Ok(()) } else { Err(Error::Exists(ek.clone())) }
     }
 
     async fn names(&self) -> Result<Vec<EkName>, Error> {
@@ -119,11 +135,11 @@ impl AzureSecrets {
         match self.first(ek).await {
             Ok(first) => {
                 let state = if first.enabled { State::Enabled } else { State::Disabled };
-                Ok(EkInfo { created: first.created, ..EkInfo::new(ek.clone(), state) })
+                Ok(EkInfo { created: Some(first.created), ..EkInfo::new(ek.clone(), state) })
             }
             Err(Error::NoSuchKey(_)) => {
                 let name = self.account.vault.name(ek)?;
-                self.client.get_deleted_secret(name, None).await.map_err(self.error(ek))?;
+                self.client.get_deleted_secret(name, None).await.map_err(error::about(ek))?;
                 Ok(EkInfo::new(ek.clone(), State::PendingDeletion))
             }
             Err(why) => Err(why),
@@ -142,7 +158,7 @@ impl AzureSecrets {
             ..Default::default()
         };
         let answer = self.client.update_secret_properties(name, change, Some(options)).await;
-        answer.map(drop).map_err(self.error(ek))
+        answer.map(drop).map_err(error::about(ek))
     }
 
     async fn unlock(&self, ek: &EkName) -> Result<(), Error> {
@@ -151,15 +167,16 @@ impl AzureSecrets {
             done => return done,
         }
         let name = self.account.vault.name(ek)?;
-        self.client.recover_deleted_secret(name, None).await.map_err(self.error(ek))?;
+        self.client.recover_deleted_secret(name, None).await.map_err(error::about(ek))?;
         patiently(|| self.set_enabled(ek, true)).await
     }
 
     async fn erase(&self, ek: &EkName) -> Result<(), Error> {
         let name = self.account.vault.name(ek)?;
-        let purge =
-            || async { self.client.purge_deleted_secret(name, None).await.map(drop).map_err(self.error(ek)) };
-        match self.client.delete_secret(name, None).await.map(drop).map_err(self.error(ek)) {
+        let purge = || async {
+            self.client.purge_deleted_secret(name, None).await.map(drop).map_err(error::about(ek))
+        };
+        match self.client.delete_secret(name, None).await.map(drop).map_err(error::about(ek)) {
             // Deleted before, perhaps: what is left is to purge it.
             Err(Error::NoSuchKey(_)) if self.purge => purge().await,
             Ok(()) if self.purge => patiently(purge).await,

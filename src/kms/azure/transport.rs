@@ -9,23 +9,35 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use azure_core::error::{Error, ErrorKind};
-use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request};
-use http::{HeaderName, HeaderValue};
+use azure_core::http::headers::{AUTHORIZATION, Headers};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, Url};
+use http::{HeaderName, HeaderValue, StatusCode};
 use hyper_util::client::legacy::Client;
 
+use super::credential::Credential;
 use crate::body::{self, ByteBody};
 use crate::kms::rest::{self, CONNECT_TIMEOUT, TOO_LONG, Wiped};
 use crate::net::{Connector, NetConfig, client};
 use crate::s3::error::chain;
 use crate::watch::Watched;
 
+/// Where a virtual machine asks for its identity's tokens.
+const METADATA_HOST: &str = "169.254.169.254";
+
 /// One client, for the vault and for those that give tokens.
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Arc<Watched<Client<Connector, ByteBody>>>,
-    /// The only origin that is asked, such as `https://name.vault.azure.net`.
-    only: Option<String>,
+    only: Option<Target>,
+}
+
+/// Who alone is asked.
+#[derive(Clone)]
+struct Target {
+    /// Such as `https://name.vault.azure.net`.
+    origin: String,
+    /// Where its tokens come from.
+    credential: Arc<Credential>,
 }
 
 /// No answer, or one that may differ next time. Somewhere in the chain of an error it says that the KMS is not available.
@@ -45,23 +57,27 @@ impl Transport {
         Ok(Self { client: Arc::new(client), only: None })
     }
 
-    /// The same client, for one origin alone.
-    pub(super) fn only(&self, origin: &str) -> Self {
-        Self { client: self.client.clone(), only: Some(origin.to_owned()) }
+    /// The same client, for one origin alone, with tokens of this credential.
+    pub(super) fn only(&self, origin: &str, credential: Arc<Credential>) -> Self {
+        Self { client: self.client.clone(), only: Some(Target { origin: origin.to_owned(), credential }) }
     }
 
     async fn ask(&self, request: &Request) -> Result<AsyncRawResponse, Error> {
         let origin = request.url().origin().ascii_serialization();
-        if let Some(only) = self.only.as_ref().filter(|only| **only != origin) {
-            return Err(lie(format!("{only} points to {origin}, which is not asked")));
+        if let Some(only) = self.only.as_ref().filter(|only| only.origin != origin) {
+            return Err(lie(format!("{} points to {origin}, which is not asked", only.origin)));
         }
         let response =
             self.client.get().request(convert(request)?).await.map_err(|why| away(&origin, &chain(&why)))?;
         let (parts, stream) = response.into_parts();
         let body = rest::gather(stream).await.map_err(|why| away(&origin, &chain(&why)))?;
         let body = body.ok_or_else(|| lie(format!("{origin}: {TOO_LONG}")))?;
-        if rest::is_transient(parts.status) {
+        if may_pass(request.url(), parts.status) {
             return Err(away(&origin, &parts.status));
+        }
+        if let Some(only) = self.only.as_ref().filter(|_| parts.status == StatusCode::UNAUTHORIZED) {
+            // Before Azure's crate answers the challenge: it asks the vault once more then, with the token that it is given.
+            only.refuses(request);
         }
         let mut headers = Headers::new();
         for (name, value) in &parts.headers {
@@ -72,6 +88,24 @@ impl Transport {
         let bytes = bytes::Bytes::from_owner(Wiped(body));
         Ok(AsyncRawResponse::from_bytes(parts.status.as_u16().into(), headers, bytes))
     }
+}
+
+impl Target {
+    fn refuses(&self, request: &Request) {
+        let shown = request.headers().get_optional_str(&AUTHORIZATION);
+        if let Some(token) = shown.and_then(|shown| shown.strip_prefix("Bearer ")) {
+            self.credential.refused(token);
+        }
+    }
+}
+
+/// Whether the same question may have another answer soon. A virtual machine's metadata service says 404 and 410 while it is
+/// being updated. Source: "How to use managed identities for Azure resources on an Azure VM to acquire an access token",
+/// section "Error handling".
+fn may_pass(url: &Url, status: StatusCode) -> bool {
+    let is_updated =
+        url.host_str() == Some(METADATA_HOST) && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    is_updated || rest::is_transient(status)
 }
 
 fn convert(request: &Request) -> Result<http::Request<ByteBody>, Error> {
@@ -109,6 +143,26 @@ impl HttpClient for Transport {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Transport({})", self.only.as_deref().unwrap_or("any"))
+        write!(f, "Transport({})", self.only.as_ref().map_or("any", |only| &only.origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass() {
+        for (url, status, expected) in [
+            ("http://169.254.169.254/metadata/identity/oauth2/token?resource=x", 404, true),
+            ("http://169.254.169.254/metadata/identity/oauth2/token?resource=x", 410, true),
+            ("http://169.254.169.254/metadata/identity/oauth2/token?resource=x", 400, false),
+            ("https://a.vault.azure.net/keys/a", 404, false),
+            ("https://a.vault.azure.net/keys/a", 410, false),
+            ("https://a.vault.azure.net/keys/a", 503, true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(may_pass(&Url::parse(url).unwrap(), status), expected, "{url} {status}");
+        }
     }
 }

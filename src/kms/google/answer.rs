@@ -6,7 +6,9 @@ use crc_fast::CrcAlgorithm;
 use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::Error as GoogleError;
 use google_cloud_gax::error::rpc::Code;
+use http::StatusCode;
 
+use crate::kms::rest::is_transient;
 use crate::kms::{EkName, Error};
 use crate::s3::error::chain;
 
@@ -46,11 +48,9 @@ pub(super) fn problem(why: &GoogleError) -> Problem {
         return Problem::Invalid;
     }
     let Some(status) = why.status() else {
-        return match why.http_status_code() {
-            // Not Google's own form: a wrong `endpoint`, or something in between.
-            Some(408 | 429 | 500..) | None => Problem::Away,
-            Some(_) => Problem::Refused,
-        };
+        // Not Google's own form: a wrong `endpoint`, or something in between.
+        let answered = why.http_status_code().and_then(|status| StatusCode::from_u16(status).ok());
+        return if answered.is_none_or(is_transient) { Problem::Away } else { Problem::Refused };
     };
     match status.code {
         Code::NotFound => Problem::Missing,
@@ -212,9 +212,14 @@ mod tests {
         ] {
             assert_eq!(problem(&error(code, text)), expected, "{code:?} {text}");
         }
-        for (status, expected) in
-            [(401, Problem::Refused), (404, Problem::Refused), (429, Problem::Away), (502, Problem::Away)]
-        {
+        for (status, expected) in [
+            (401, Problem::Refused),
+            (404, Problem::Refused),
+            (408, Problem::Away),
+            (429, Problem::Away),
+            (501, Problem::Refused),
+            (502, Problem::Away),
+        ] {
             let plain =
                 GoogleError::http(status, http::HeaderMap::new(), bytes::Bytes::from_static(b"<html>"));
             assert_eq!(problem(&plain), expected, "{status}");

@@ -1,7 +1,6 @@
 //! Logging in to Google: which credentials, when they are taken anew, and a client that has them.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::answer::is_unauthenticated;
 use crate::kms::rest::{endpoint, is_loopback};
-use crate::secret::{FileSource, Secret, SecretSource};
+use crate::secret::{Secret, SecretSource};
 use crate::watch::Watched;
 
 /// How to reach a service of Google's, as typed.
@@ -58,7 +57,7 @@ pub(super) struct Login<C> {
     connect: Connect<C>,
     /// Empty while someone logs in, and left so by whoever fails or gives up in between. Google's own cache of tokens
     /// would keep a failure: for ten seconds if it may pass, for good if it says that it may not.
-    session: Mutex<Option<Session<C>>>,
+    session: Mutex<Option<Arc<Session<C>>>>,
 }
 
 /// Where credentials come from.
@@ -104,11 +103,7 @@ impl Access {
 
 /// The JSON, read again when its file has changed, and taken only if it can be credentials.
 fn watch(source: SecretSource) -> Result<Watched<Secret>, String> {
-    let files: Vec<PathBuf> = match &source {
-        SecretSource::File(FileSource { file }) => vec![file.clone()],
-        SecretSource::Inline(_) | SecretSource::Env(_) => Vec::new(),
-    };
-    Watched::new(files, move || {
+    Watched::new(source.files(), move || {
         let json = source.load().map_err(|why| format!("credentials: {}", crate::s3::error::chain(&why)))?;
         kind(&json)?;
         Ok(json)
@@ -179,21 +174,29 @@ impl<C: Clone> Login<C> {
     where
         F: Future<Output = Result<T, GoogleError>>,
     {
-        loop {
-            let (client, fresh) = self.client().await?;
-            let answer = ask(client).await;
-            if !answer.as_ref().is_err_and(is_unauthenticated) {
-                return answer;
-            }
-            *self.session.lock().await = None;
-            if fresh {
-                return answer;
-            }
+        let (session, fresh) = self.session().await?;
+        let answer = self.attempt(&session, &ask).await;
+        if fresh || !answer.as_ref().is_err_and(is_unauthenticated) {
+            return answer;
         }
+        let (session, _) = self.session().await?;
+        self.attempt(&session, &ask).await
     }
 
-    /// A client whose credentials are ready, and whether it was made just now. One caller logs in, the others wait.
-    async fn client(&self) -> Result<(C, bool), GoogleError> {
+    /// Asks in a session, which ends if Google does not know its token. Not one that someone else has begun meanwhile.
+    async fn attempt<T, F>(&self, session: &Arc<Session<C>>, ask: impl Fn(C) -> F) -> Result<T, GoogleError>
+    where
+        F: Future<Output = Result<T, GoogleError>>,
+    {
+        let answer = ask(session.client.clone()).await;
+        if answer.as_ref().is_err_and(is_unauthenticated) {
+            self.session.lock().await.take_if(|kept| Arc::ptr_eq(kept, session));
+        }
+        answer
+    }
+
+    /// A session whose credentials are ready, and whether it was begun just now. One caller logs in, the others wait.
+    async fn session(&self) -> Result<(Arc<Session<C>>, bool), GoogleError> {
         let mut place = self.session.lock().await;
         let json = self.source.json();
         let kept = place.take().filter(|session| match (&session.json, &json) {
@@ -203,12 +206,11 @@ impl<C: Clone> Login<C> {
         let fresh = kept.is_none();
         let session = match kept {
             Some(session) => session,
-            None => self.log_in(json).await?,
+            None => Arc::new(self.log_in(json).await?),
         };
         session.credentials.headers(http::Extensions::new()).await.map_err(GoogleError::authentication)?;
-        let client = session.client.clone();
-        *place = Some(session);
-        Ok((client, fresh))
+        *place = Some(session.clone());
+        Ok((session, fresh))
     }
 
     async fn log_in(&self, json: Option<Arc<Secret>>) -> Result<Session<C>, GoogleError> {

@@ -3,6 +3,7 @@
 //! The secret has the EK's name, and the EK is in its version 1, the only one. Source: minio/kes, `internal/keystore/gcp`.
 
 use bytes::Bytes;
+use google_cloud_gax::error::Error as GoogleError;
 use google_cloud_gax::paginator::ItemPaginator as _;
 use google_cloud_secretmanager_v1::client::SecretManagerService;
 use google_cloud_secretmanager_v1::model::replication::user_managed::Replica;
@@ -17,6 +18,7 @@ use super::answer::{Problem, check, crc32c, general, problem, refusal, same_reso
 use super::login::{Access, Login};
 use crate::kms::secrets::{SecretKms, SecretStore};
 use crate::kms::{Answer, ConfigError, EkInfo, EkName, Error, Kms, State};
+use crate::s3::error::chain;
 use crate::secret::SecretSource;
 
 /// Google Secret Manager as typed in `proxy.toml`.
@@ -119,9 +121,26 @@ impl SecretManager {
             client.add_secret_version().set_parent(&parent).set_payload(payload.clone()).send()
         });
         let Err(why) = added.await else { return Ok(()) };
+        if matches!(problem(&why), Problem::Away | Problem::Garbled) {
+            return self.settle(name, &payload.data, &why).await;
+        }
         // A secret without its version would be in the way of the next attempt.
         self.remove(name).await.ok();
         Err(refusal(&why, name))
+    }
+
+    /// What became of a version whose addition had no clear answer. Nothing is deleted here, for that is final at Google,
+    /// and the EK may be there: its version may even arrive after it was looked for.
+    async fn settle(&self, name: &EkName, secret: &[u8], why: &GoogleError) -> Result<(), Error> {
+        match self.read(name).await {
+            Ok(found) if *found == secret => Ok(()),
+            Ok(_) => Err(Error::Exists(name.clone())),
+            Err(_) => Err(Error::Unavailable(format!(
+                "whether '{name}' was made is not known. If `s3veil key info {name}` does not find it, `s3veil key \
+                 delete {name}` frees its name. Google said: {}",
+                chain(why)
+            ))),
+        }
     }
 
     async fn names(&self) -> Result<Vec<EkName>, Error> {
