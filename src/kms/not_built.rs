@@ -49,7 +49,9 @@ mod tests {
     fn its_settings_are_read_over_and_the_remedy_is_said() {
         let section = "kind = 'aws-kms'\nregion = 'x'\nkeys = { a = ['b'] }";
         let Section::AwsKms(kms) = toml::from_str(section).unwrap();
-        let why = kms.build().err().unwrap().to_string();
-        assert!(why.contains("built without it") && why.contains("--features aws"), "{why}");
+        for built in [kms.build(), NotBuilt.build_keys(), NotBuilt.build_secrets()] {
+            let why = built.err().unwrap().to_string();
+            assert!(why.contains("built without it") && why.contains("--features aws"), "{why}");
+        }
     }
 }
