@@ -36,7 +36,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::seal::Dek;
+use crate::seal::{Dek, WRAPPED_DEK_MAX};
 
 pub use config::Config;
 pub use context::Context;
@@ -128,6 +128,17 @@ impl WrappedDek {
         Self(bytes.into())
     }
 
+    /// The bytes in a KMS's answer.
+    ///
+    /// Errors: [`Error::Malformed`] if there are none, or more than an envelope holds.
+    fn from_answer(bytes: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let bytes = bytes.into();
+        match bytes.len() {
+            1..=WRAPPED_DEK_MAX => Ok(Self(bytes)),
+            len => Err(Error::Malformed(format!("the KMS gives a wrapped DEK of {len} bytes"))),
+        }
+    }
+
     /// The bytes, for the envelope.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -138,6 +149,14 @@ impl fmt::Debug for WrappedDek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WrappedDek({} bytes)", self.0.len())
     }
+}
+
+/// The DEK in a KMS's answer.
+///
+/// Errors: [`Error::Malformed`] if it is not of 32 bytes.
+fn dek_from_answer(bytes: &[u8]) -> Result<Dek, Error> {
+    Dek::try_from(bytes)
+        .map_err(|_| Error::Malformed(format!("the KMS gives a DEK of {} bytes", bytes.len())))
 }
 
 /// What [`Kms::generate`] gives.

@@ -16,7 +16,8 @@ pub(super) const VERSION: u8 = 1;
 const KMS_MAX: usize = 64;
 const EK_MAX: usize = 512;
 const EK_VERSION_MAX: usize = 256;
-const WRAPPED_DEK_MAX: usize = 1024;
+/// The most bytes of a wrapped DEK.
+pub const WRAPPED_DEK_MAX: usize = 1024;
 
 /// What an envelope says of its object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ mod vectors;
 
 pub use envelope::{Envelope, Fresh, Opened};
 pub use error::Error;
-pub use header::{Header, Sse};
+pub use header::{Header, Sse, WRAPPED_DEK_MAX};
 pub use key::{Dek, Place};
 pub use len::{CHUNK, Layout, MAGIC_LEN, PlainLen, SealedLen, TAG, TRAILER_LEN};
 pub use magic::{MAGIC, is_magic};

@@ -16,11 +16,8 @@ use zeroize::Zeroizing;
 use super::error::Failure;
 use super::id::{EkKeys, KeyId};
 use super::{Service, moment};
-use crate::kms::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
+use crate::kms::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek, dek_from_answer};
 use crate::seal::Dek;
-
-/// The longest wrapped DEK that an envelope holds, in bytes. AWS's are some 200.
-const WRAPPED_MAX: usize = 1024;
 
 /// What AWS takes as a ciphertext at most, in bytes. Source: Decrypt, `CiphertextBlob`.
 const CIPHERTEXT_MAX: usize = 6144;
@@ -110,13 +107,7 @@ impl AwsKms {
         let dek = dek(plaintext)?;
         let version = id.answered(key_id.as_deref())?;
         let wrapped = ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
-        if wrapped.is_empty() || wrapped.len() > WRAPPED_MAX {
-            return Err(Error::Malformed(format!(
-                "AWS answers with a wrapped DEK of {} bytes",
-                wrapped.len()
-            )));
-        }
-        Ok(DataKey { dek, wrapped: WrappedDek::new(wrapped), version: Some(version) })
+        Ok(DataKey { dek, wrapped: WrappedDek::from_answer(wrapped)?, version: Some(version) })
     }
 
     async fn unwrap(
@@ -328,8 +319,7 @@ fn entries(context: &Context) -> HashMap<String, String> {
 
 fn dek(plaintext: Option<Blob>) -> Result<Dek, Error> {
     let bytes = Zeroizing::new(plaintext.map(Blob::into_inner).unwrap_or_default());
-    Dek::try_from(bytes.as_slice())
-        .map_err(|_| Error::Malformed(format!("AWS answers with a DEK of {} bytes", bytes.len())))
+    dek_from_answer(&bytes)
 }
 
 impl Kms for AwsKms {

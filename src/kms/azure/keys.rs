@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use super::vault::is_version;
 use super::{Account, error, patiently};
 use crate::kms::secrets::random;
-use crate::kms::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
+use crate::kms::{
+    Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek, dek_from_answer,
+};
 use crate::seal::Dek;
 
 const KIND: &str = "azure-keys";
@@ -160,8 +162,7 @@ impl AzureKeys {
         if self.version(name, answer.kid.as_deref())? != version {
             return Err(Error::Malformed(format!("Azure unwrapped with another version of key '{ek}'")));
         }
-        let short = |_| Error::Malformed(format!("Azure answers a DEK of {} bytes", bytes.len()));
-        Dek::try_from(bytes.as_slice()).map_err(short)
+        dek_from_answer(&bytes)
     }
 
     async fn make(&self, ek: &EkName) -> Result<(), Error> {

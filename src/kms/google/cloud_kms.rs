@@ -18,13 +18,12 @@ use zeroize::Zeroizing;
 use super::answer::{Problem, check, crc32c, general, problem, refusal, same_resource};
 use super::login::{Access, Login};
 use crate::kms::secrets::random;
-use crate::kms::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek};
+use crate::kms::{
+    Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, WrappedDek, dek_from_answer,
+};
 use crate::s3::error::chain;
 use crate::seal::Dek;
 use crate::secret::SecretSource;
-
-/// The longest wrapped DEK that an envelope holds, in bytes. Google's are some 113.
-const WRAPPED_MAX: usize = 1024;
 
 /// The longest id of a key at Google.
 const ID_MAX: usize = 63;
@@ -154,8 +153,7 @@ impl CloudKms {
                 _ => refusal(&why, ek),
             })?;
         check("a DEK", &answer.plaintext, answer.plaintext_crc32c)?;
-        Dek::try_from(&*answer.plaintext)
-            .map_err(|_| Error::Malformed(format!("a DEK of {} bytes", answer.plaintext.len())))
+        dek_from_answer(&answer.plaintext)
     }
 }
 
@@ -171,10 +169,7 @@ fn wrapped(answer: EncryptResponse, name: &str) -> Result<WrappedDek, Error> {
         ));
     }
     check("a wrapped DEK", &answer.ciphertext, answer.ciphertext_crc32c)?;
-    match answer.ciphertext.len() {
-        1..=WRAPPED_MAX => Ok(WrappedDek::new(answer.ciphertext)),
-        len => Err(Error::Malformed(format!("a wrapped DEK of {len} bytes"))),
-    }
+    WrappedDek::from_answer(answer.ciphertext)
 }
 
 impl Kms for CloudKms {

@@ -18,12 +18,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::endpoints::Endpoints;
 use super::rest::{Ask, IdentitySource, Reply, Rest, RestConfig, decode};
-use super::{Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
+use super::{
+    Answer, ConfigError, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek, dek_from_answer,
+};
 use crate::seal::Dek;
 use crate::secret::{Secret, SecretSource};
-
-/// The longest wrapped DEK that an envelope holds, in bytes. KES's own have 76.
-const WRAPPED_MAX: usize = 1024;
 
 /// The most questions for one list of all keys. A page that is cut costs 64.
 const LIST_CALLS_MAX: usize = 20_000;
@@ -135,11 +134,8 @@ impl Kms for Kes {
             let reply = self.ask(Some(ek), ask.json(&wire::Generate::new(context))).await?;
             let made: wire::Generated = reply.json()?;
             let dek = dek(&made.plaintext)?;
-            let wrapped = decode(&made.ciphertext)?;
-            if wrapped.is_empty() || wrapped.len() > WRAPPED_MAX {
-                return Err(Error::Malformed(format!("KES gives a wrapped DEK of {} bytes", wrapped.len())));
-            }
-            Ok(DataKey { dek, wrapped: WrappedDek::new(wrapped.as_slice()), version: None })
+            let wrapped = WrappedDek::from_answer(decode(&made.ciphertext)?.as_slice())?;
+            Ok(DataKey { dek, wrapped, version: None })
         })
     }
 
@@ -235,9 +231,7 @@ fn from(prefix: &str, next: &str) -> Vec<String> {
 
 /// The DEK in an answer, if it is one.
 fn dek(plaintext: &Secret) -> Result<Dek, Error> {
-    let bytes = decode(plaintext)?;
-    Dek::try_from(bytes.as_slice())
-        .map_err(|_| Error::Malformed(format!("KES gives a DEK of {} bytes", bytes.len())))
+    dek_from_answer(&decode(plaintext)?)
 }
 
 #[cfg(test)]

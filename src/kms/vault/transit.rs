@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::client::{Call, Data, Failure, Vault};
 use crate::kms::rest::decode;
 use crate::kms::secrets::random;
-use crate::kms::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek};
+use crate::kms::{Answer, Context, DataKey, EkInfo, EkName, Error, Kms, State, WrappedDek, dek_from_answer};
 use crate::seal::Dek;
 use crate::secret::Secret;
 
@@ -84,8 +84,7 @@ impl Transit {
         };
         let context = context.canonical();
         match decrypt(&self.vault, &self.mount, ek.as_str(), ciphertext, &context).await {
-            Ok(plaintext) => Dek::try_from(plaintext.as_slice())
-                .map_err(|_| Error::Malformed("the KMS unwrapped what is no DEK".into())),
+            Ok(plaintext) => dek_from_answer(&plaintext),
             Err(failure) if failure.says("authentication failed") || failure.says("invalid ciphertext") => {
                 Err(Error::Malformed(failure.word()))
             }
