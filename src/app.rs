@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::handler::{Manifests, Rooms, Sizes};
+use crate::handler::{KnownDefaults, Manifests, Rooms, Sizes};
 use crate::kms;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Table};
@@ -55,6 +55,7 @@ impl App {
             sizes: Sizes::new(SIZES),
             manifests: Manifests::default(),
             uploads: config.state.build()?,
+            defaults: KnownDefaults::default(),
             client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
         };
         let rooms = Arc::new(rooms);

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::s3::headers::{ENVELOPE, strip_aws_chunked};
+use crate::s3::headers::{CONTEXT, ENVELOPE, strip_aws_chunked};
 use crate::s3::{Code, Error, Query, Result};
 
 use super::presigned::is_parameter;
@@ -30,15 +30,15 @@ pub(super) fn hoist(query: &mut Query, headers: &mut HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Refuses the header that is s3veil's own.
+/// Refuses the headers that are s3veil's own.
 pub(super) fn refuse_reserved(headers: &HeaderMap) -> Result<()> {
-    if headers.contains_key(ENVELOPE) {
-        return Err(Error::new(
+    match [ENVELOPE, CONTEXT].into_iter().find(|name| headers.contains_key(name)) {
+        Some(name) => Err(Error::new(
             Code::InvalidArgument,
-            format!("The metadata name {ENVELOPE} is reserved. Choose another one."),
-        ));
+            format!("The metadata name {name} is reserved. Choose another one."),
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Removes the headers that are spent here.

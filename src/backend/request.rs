@@ -5,7 +5,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StoreBody;
 use crate::auth::Who;
-use crate::s3::headers::{ENVELOPE, remove_all};
+use crate::kms::Context;
+use crate::s3::encryption::is_encryption;
+use crate::s3::headers::{CONTEXT, ENVELOPE, remove_all};
 use crate::s3::query::Query;
 use crate::s3::{Bucket, Code, Error, Key, Result};
 use crate::seal::Envelope;
@@ -61,15 +63,18 @@ impl StoreHeaders {
         headers
     }
 
-    /// Adds the envelope, which is part of the object's metadata.
+    /// Adds the envelope, and the client's encryption context where there is one: both are part of the object's metadata.
     ///
     /// Errors: MetadataTooLarge if that is now more than S3 takes: what one store may let pass, the next one refuses, and a
     /// client is to know before it sends a body. Source: Amazon S3 User Guide, "Working with object metadata".
-    pub fn set_envelope(&mut self, envelope: &Envelope) -> Result<()> {
-        let text = envelope.encode();
-        let own = ENVELOPE.as_str().len() - METADATA.len() + text.len();
-        let value = HeaderValue::from_str(&text).expect("base64url is a header value");
+    pub fn set_envelope(&mut self, envelope: &Envelope, context: Option<&Context>) -> Result<()> {
+        let base64 = |text: &str| HeaderValue::from_str(text).expect("base64 is a header value");
+        let context = context.map(|context| (CONTEXT, base64(&context.to_header())));
+        let added: Vec<_> = [(ENVELOPE, base64(&envelope.encode()))].into_iter().chain(context).collect();
+        let own: usize =
+            added.iter().map(|(name, value)| name.as_str().len() - METADATA.len() + value.len()).sum();
         self.0.remove(ENVELOPE);
+        self.0.remove(CONTEXT);
         let of_client: usize = self
             .0
             .iter()
@@ -87,7 +92,7 @@ impl StoreHeaders {
             .detail("Size", of_client.to_string())
             .detail("MaxSizeAllowed", room.to_string()));
         }
-        self.set(ENVELOPE, value);
+        added.into_iter().for_each(|(name, value)| self.set(name, value));
         Ok(())
     }
 
@@ -116,7 +121,7 @@ fn describes_body(name: &str) -> bool {
         || name == "x-amz-sdk-checksum-algorithm"
         || name == "x-amz-checksum-algorithm"
         || (name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode")
-        || name.starts_with("x-amz-server-side-encryption")
+        || is_encryption(name)
 }
 
 /// A request to the store.

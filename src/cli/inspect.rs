@@ -115,8 +115,9 @@ impl Report {
             ek: header.ek.clone(),
             ek_version: header.ek_version.clone(),
             server_side_encryption: match header.sse {
-                Sse::Kms => "aws:kms",
+                Sse::Kms | Sse::KmsBucketKey => "aws:kms",
                 Sse::S3 => "AES256",
+                Sse::Customer => "AES256 with a customer's key",
             },
             context_sha256: header.context.map(hex::encode),
             wrapped_dek_bytes: header.wrapped_dek.len(),

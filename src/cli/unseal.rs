@@ -1,5 +1,6 @@
 //! `s3veil unseal`: the way out. A raw stored body, its envelope and the KMS are enough; no store is asked.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::FileExt as _;
@@ -10,15 +11,18 @@ use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use super::ConfigFile;
 use super::object::Object;
 use crate::body::{self, ByteBody, Opening};
-use crate::handler;
-use crate::kms::keys::CacheConfig;
+use crate::handler::{self, Given};
+use crate::kms::keys::{CacheConfig, Keys};
 use crate::metrics::Metrics;
+use crate::s3::encryption::CustomerKey;
 use crate::seal::{
-    CHUNK, Envelope, Error, FOOTER_LEN, Layout, Manifest, Opened, PlainRange, SealedLen, block_len,
+    CHUNK, Envelope, Error, FOOTER_LEN, Header, Layout, Manifest, Opened, PlainRange, SealedLen, Sse,
+    block_len,
 };
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,12 @@ pub(super) struct Unseal {
     /// The value of the object's metadata header x-amz-meta-s3veil.
     #[arg(long, value_name = "HEADER")]
     envelope: String,
+    /// The value of its metadata header x-amz-meta-s3veil-context, if it has one.
+    #[arg(long, value_name = "HEADER")]
+    context: Option<String>,
+    /// A file with the customer's key in base64, for an object under one (SSE-C). No KMS is asked then.
+    #[arg(long, value_name = "FILE")]
+    customer_key_file: Option<PathBuf>,
     /// Where the plaintext goes: a new file, which appears when all of it is verified. If left out, standard output,
     /// which gets each verified chunk at once: on failure what came before is right, and incomplete.
     #[arg(long, value_name = "FILE")]
@@ -70,21 +80,46 @@ impl Unseal {
 
     async fn open_envelope(&self) -> anyhow::Result<Opened> {
         let envelope = Envelope::parse(&self.envelope).context("--envelope")?;
-        let file = &self.file.config;
-        let part = crate::config::kms(file).map_err(anyhow::Error::msg)?;
-        let built = part.kms.build().and_then(|kmss| {
-            CacheConfig::default().build(kmss, &Metrics::default()).with_aliases(part.kms_aliases)
-        });
-        let keys = built.map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+        let customer = self.customer_key_file.as_deref().map(customer_key).transpose()?;
+        let keys = self.keys(customer.is_some())?;
         let Object { bucket, key } = &self.object;
-        handler::opened(&keys, &envelope, bucket, key).await.with_context(|| {
-            let (ek, kms) = (&envelope.header().ek, &envelope.header().kms);
-            format!(
-                "--envelope: it is not of {}, was altered, or its EK '{ek}' of kms '{kms}' can't be used",
-                self.object
-            )
+        let given = Given { bucket, key, customer: customer.as_ref(), context: self.context.as_deref() };
+        handler::opened(&keys, &envelope, given).await.with_context(|| {
+            let Header { kms, ek, sse, .. } = envelope.header();
+            let object = &self.object;
+            match sse {
+                Sse::Customer => {
+                    format!("--envelope: it is not of {object}, was altered, or is under another customer's key")
+                }
+                _ => format!(
+                    "--envelope: it is not of {object}, was altered, lacks its --context, or its EK '{ek}' of kms '{kms}' \
+                     can't be used"
+                ),
+            }
         })
     }
+
+    /// The KMSs of the configuration; none where a customer's key opens the object.
+    fn keys(&self, none: bool) -> anyhow::Result<Keys> {
+        let (cache, metrics) = (CacheConfig::default(), Metrics::default());
+        if none {
+            return Ok(cache.build(HashMap::new(), &metrics));
+        }
+        let file = &self.file.config;
+        let part = crate::config::kms(file).map_err(anyhow::Error::msg)?;
+        let built =
+            part.kms.build().and_then(|kmss| cache.build(kmss, &metrics).with_aliases(part.kms_aliases));
+        built.map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))
+    }
+}
+
+/// A key that must not stand on a command line, where every user of the machine could read it.
+fn customer_key(file: &Path) -> anyhow::Result<CustomerKey> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("--customer-key-file: {name}"))?;
+    let text = Zeroizing::new(text);
+    CustomerKey::parse(text.trim())
+        .with_context(|| format!("--customer-key-file: {name} is not the base64 of 32 bytes"))
 }
 
 /// The manifest at the end of a composite body, which stays where it is.

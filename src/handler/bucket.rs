@@ -5,14 +5,15 @@
 use http::{Method, StatusCode};
 
 use super::own::{Own, Start};
-use super::{Answer, Rooms, forward};
+use super::{Answer, Rooms, encryption, forward};
+use crate::auth::Who;
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::ByteBody;
 use crate::operation::Call;
 use crate::policy::Forward;
 use crate::s3::address::RESERVED_PREFIX;
 use crate::s3::listing::Listed;
-use crate::s3::{Key, Result};
+use crate::s3::{Bucket, Key, Result};
 
 pub(super) async fn delete_bucket(
     rooms: &Rooms,
@@ -23,13 +24,27 @@ pub(super) async fn delete_bucket(
     let (bucket, who) = (call.bucket().expect("DeleteBucket names a bucket").clone(), call.who().clone());
     let headers = StoreHeaders::forwarded(call.headers());
     let answer = forward::forward(rooms, call, leave, body).await?;
+    let answer = emptied(rooms, (&bucket, &who), headers, answer).await?;
+    if answer.status().is_success() {
+        encryption::forget_record(rooms, &bucket, &who).await;
+    }
+    Ok(answer)
+}
+
+/// The store's answer, or that to a second request if only what s3veil keeps there was in the way.
+async fn emptied(
+    rooms: &Rooms,
+    (bucket, who): (&Bucket, &Who),
+    headers: StoreHeaders,
+    answer: Answer,
+) -> Result<Answer> {
     // A bucket for the state of others' uploads is as full as it is.
-    if answer.status() != StatusCode::CONFLICT || rooms.uploads.place() == Some(&bucket) {
+    if answer.status() != StatusCode::CONFLICT || rooms.uploads.place() == Some(bucket) {
         return Ok(answer);
     }
-    match empty(Own { rooms, bucket: &bucket, who: &who }).await {
+    match empty(Own { rooms, bucket, who }).await {
         Ok(true) => {
-            let request = StoreRequest::new(Method::DELETE, Some(&bucket), None, headers, &who);
+            let request = StoreRequest::new(Method::DELETE, Some(bucket), None, headers, who);
             Ok(forward::answer(rooms.backend.send(request).await?))
         }
         Ok(false) => Ok(answer),

@@ -9,16 +9,16 @@ use serde::Deserialize;
 
 use super::open::Sealed;
 use super::target::{self, Target as Place};
-use super::{Answer, Rooms, forward, get, open, put};
+use super::{Answer, Rooms, forward, get, open, put, sealing};
 use crate::auth::Payload;
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, SealedBody, gather};
 use crate::operation::{Call, Operation};
-use crate::policy::{Copied, EkRef, Target};
+use crate::policy::{Copied, Target, Write};
 use crate::response;
-use crate::s3::copy;
-use crate::s3::{Code, Error, Result, headers, xml};
-use crate::seal::{self, Layout, PlainLen};
+use crate::s3::encryption;
+use crate::s3::{Code, Error, Result, copy, headers, xml};
+use crate::seal::{Layout, PlainLen};
 
 /// Metadata of an object that a copy keeps, beside `x-amz-meta-*`.
 const KEPT: [HeaderName; 6] = [
@@ -33,10 +33,9 @@ const KEPT: [HeaderName; 6] = [
 const ANSWER_MAX: usize = 64 * 1024;
 
 pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
-    refuse_customer_key(&call, &copied)?;
     let replaced = Replaced::of(call.headers())?;
     illegal_on_itself(&call, &copied, replaced)?;
-    let source = call.reading(copied.source(), Operation::HeadObject, copy::conditions(call.headers()));
+    let source = call.reading(copied.source(), Operation::HeadObject, reading_headers(&call, &copied))?;
     let store = rooms.backend.send(get::request(&source, Method::HEAD, super::wish::Wish::Whole)).await?;
     match store.status() {
         StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED => return Err(failed()),
@@ -46,8 +45,8 @@ pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Re
     let stored = store.headers();
     let sealed = open::envelope(rooms, &source, stored).await?;
     match (sealed, copied.target()) {
-        (Some(sealed), Target::Sealed(ek)) => {
-            in_the_store(rooms, &call, &copied, replaced, sealed, ek, stored).await
+        (Some(sealed), Target::Sealed(write)) => {
+            in_the_store(rooms, &call, &copied, replaced, sealed, write, stored).await
         }
         (None, Target::Plain(_)) => {
             copied.read().plain()?;
@@ -90,22 +89,19 @@ async fn in_the_store(
     copied: &Copied,
     replaced: Replaced,
     sealed: Sealed,
-    ek: &EkRef,
+    write: &Write,
     stored: &HeaderMap,
 ) -> Result<Answer> {
     let (bucket, key) = call.object()?;
-    let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
-    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, sealed.length.get()).await?;
-    let header = put::header_of(ek, &data_key, sealed.opened.header().layout, sse);
-    let place = seal::Place { bucket: bucket.as_str(), key: key.as_str() };
-    let envelope = sealed.opened.rewrap(header, &data_key.dek, place)?;
+    let envelope =
+        sealing::rewrapped(rooms, write, (bucket, key), &sealed.opened, sealed.length.get()).await?;
 
     let mut store_headers = StoreHeaders::for_object(call.headers());
     describe(&mut store_headers, call.headers(), replaced, &response::forwarded(stored));
     from_source(&mut store_headers, copied, stored);
     let replace = HeaderValue::from_static("REPLACE");
     store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace);
-    store_headers.set_envelope(&envelope)?;
+    store_headers.set_envelope(&envelope, write.context())?;
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who());
     let store = send(rooms, call, request).await?;
     if !store.status().is_success() {
@@ -114,7 +110,7 @@ async fn in_the_store(
     let (parts, store_body) = store.into_parts();
     let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
     let result: CopyResult = crate::s3::multipart::from_store(&text)?;
-    let headers = response::for_sealed(&parts.headers, sse, ek.ek.as_str());
+    let headers = response::for_sealed(&parts.headers, &sealing::written(write));
     Ok(match (result.code, result.etag) {
         // A store may find an error when it has already said 200 (S3's own way).
         (Some(_), _) => document(headers, text),
@@ -135,11 +131,11 @@ async fn through(
     stored: &HeaderMap,
 ) -> Result<Answer> {
     let (bucket, key) = call.object()?;
-    let mut conditions = copy::conditions(call.headers());
+    let mut conditions = reading_headers(call, copied);
     if let Some(etag) = stored.get(header::ETAG) {
         conditions.insert(header::IF_MATCH, etag.clone());
     }
-    let reading = call.reading(copied.source(), Operation::GetObject, conditions);
+    let reading = call.reading(copied.source(), Operation::GetObject, conditions)?;
     let answer = get::get_object(rooms, &reading, copied.read()).await?;
     match answer.status() {
         StatusCode::OK => {}
@@ -166,16 +162,16 @@ async fn through(
             }
             forward::answer(store?)
         }
-        Target::Sealed(ek) => {
+        Target::Part => return Err(Error::new(Code::InternalError, "A part is no copy of an object.")),
+        Target::Sealed(write) => {
             let length = PlainLen::new(length).filter(|length| length.sealed().get() <= put::MAX_PUT);
             let length = length.ok_or_else(too_large)?;
-            let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
             let (envelope, fresh) =
-                put::fresh_envelope(rooms, ek, (bucket, key), Layout::Stream(length), sse, length.get())
+                sealing::fresh_envelope(rooms, write, (bucket, key), Layout::Stream(length), length.get())
                     .await?;
-            store_headers.set_envelope(&envelope)?;
+            store_headers.set_envelope(&envelope, write.context())?;
             let body = StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?));
-            put::send_sealed(rooms, put(store_headers, body), outcome, sse, ek.ek.as_str())
+            put::send_sealed(rooms, put(store_headers, body), outcome, &sealing::written(write))
                 .await
                 .map_err(source)?
         }
@@ -210,7 +206,10 @@ fn describe(headers: &mut StoreHeaders, client: &HeaderMap, replaced: Replaced, 
     for name in client.keys().filter(|name| described(name)) {
         headers.remove(name);
     }
-    for (name, value) in source.iter().filter(|(name, _)| described(name) && **name != headers::ENVELOPE) {
+    for (name, value) in source
+        .iter()
+        .filter(|(name, _)| described(name) && ![headers::ENVELOPE, headers::CONTEXT].contains(name))
+    {
         headers.set(name.clone(), value.clone());
     }
 }
@@ -237,6 +236,7 @@ async fn tags(
         key: &source.key,
         version: source.version.as_deref(),
         who: call.who(),
+        customer: None,
     };
     let mut request = place.request(Method::GET);
     request.query.push("tagging", "");
@@ -252,12 +252,14 @@ async fn tags(
     Ok(())
 }
 
-/// SSE-C is the store's own affair where nothing is sealed at either end.
-pub(super) fn refuse_customer_key(call: &Call, copied: &Copied) -> Result<()> {
-    match copied.target() {
-        Target::Plain(_) if !copied.read().expects_sealed() => Ok(()),
-        _ => put::refuse_customer_key(call.headers()),
+/// The headers of a read of the source: the copy's conditions, and the client's key where it is the store that seals with
+/// it.
+pub(super) fn reading_headers(call: &Call, copied: &Copied) -> HeaderMap {
+    let mut headers = copy::conditions(call.headers());
+    if !copied.read().expects_sealed() {
+        headers.extend(encryption::of_source(call.headers()));
     }
+    headers
 }
 
 /// The encryption that the client asks for is the store's own where nothing is sealed.
@@ -285,9 +287,10 @@ fn illegal_on_itself(call: &Call, copied: &Copied, replaced: Replaced) -> Result
     let source = copied.source();
     let itself = (&source.bucket, &source.key, &source.version) == (bucket, key, &None);
     let changes = replaced.metadata
-        || ["x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption"]
+        || ["x-amz-storage-class", "x-amz-website-redirect-location"]
             .iter()
-            .any(|name| call.headers().contains_key(*name));
+            .any(|name| call.headers().contains_key(*name))
+        || call.headers().keys().any(|name| encryption::is_encryption(name.as_str()));
     match itself && !changes {
         false => Ok(()),
         true => Err(Error::new(

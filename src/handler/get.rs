@@ -143,7 +143,7 @@ async fn sealed_object(
 
 /// The headers of a sealed object, without those of a range.
 pub(super) fn sealed_headers(stored: &HeaderMap, sealed: &Sealed) -> HeaderMap {
-    let mut headers = response::for_sealed(stored, sealed.sse, &sealed.ek);
+    let mut headers = response::for_sealed(stored, &sealed.encryption);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers
 }

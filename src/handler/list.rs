@@ -212,7 +212,7 @@ impl Look {
             return Ok(None);
         }
         let version = entry.version_id.as_deref();
-        let target = Target { bucket: &self.bucket, key: &key, version, who: &self.who };
+        let target = Target { bucket: &self.bucket, key: &key, version, who: &self.who, customer: None };
         let size = self.length(target, store.headers()).await;
         let name = seen.3.len() + seen.2.as_ref().map_or(0, String::len);
         // The look may have met a newer object than the listing; then it says nothing of this ETag.

@@ -5,6 +5,7 @@ mod bucket;
 mod composite;
 mod copy;
 mod delete;
+mod encryption;
 mod error;
 mod forward;
 mod get;
@@ -14,6 +15,7 @@ mod multipart;
 mod open;
 mod own;
 mod put;
+mod sealing;
 mod target;
 mod wish;
 
@@ -43,14 +45,17 @@ pub struct Rooms {
     pub manifests: Manifests,
     /// Multipart uploads under way.
     pub uploads: Uploads,
+    /// Buckets' default encryption.
+    pub defaults: KnownDefaults,
     /// How long a client may send nothing of a body.
     pub client_idle: Duration,
 }
 
 pub use composite::Manifests;
+pub use encryption::KnownDefaults;
 pub use list::Sizes;
 pub use multipart::{Collector, Kept, StateConfig, Upload, Uploads};
-pub use open::opened;
+pub use open::{Given, opened};
 
 /// Runs a call that has leave.
 pub async fn run(
@@ -65,11 +70,11 @@ pub async fn run(
             Operation::UploadPartCopy => multipart::upload_part_copy(rooms, call, copied).await,
             _ => copy::copy_object(rooms, call, copied).await,
         },
-        Permit::Upload(write) => multipart::run(rooms, call, write, body).await,
+        Permit::Begin(write) => multipart::create(rooms, &call, write).await,
+        Permit::Upload => multipart::run(rooms, call, body).await,
+        Permit::Encryption(settable) => encryption::run(rooms, call, settable, body).await,
         Permit::Read(read) => {
-            if read.expects_sealed() {
-                put::refuse_customer_key(call.headers())?;
-            }
+            let call = if read.expects_sealed() { call.without_encryption()? } else { call };
             match call.operation() {
                 Operation::HeadObject => head::head_object(rooms, &call, read).await,
                 Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, &call, read).await,

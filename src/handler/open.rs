@@ -7,23 +7,26 @@ use http::header;
 
 use super::Rooms;
 use super::composite::Known;
+use super::sealing::{place, shown};
 use super::target::Target;
 use crate::kms::keys::Keys;
-use crate::kms::{EkName, WrappedDek};
+use crate::kms::{Bound, Context, EkName, WrappedDek};
 use crate::operation::Call;
+use crate::response::Encryption;
+use crate::s3::encryption::CustomerKey;
 use crate::s3::range::ContentRange;
-use crate::s3::{Bucket, Key, Result, headers};
-use crate::seal::{self, Envelope, Layout, Opened, Place, PlainLen, SealedLen, SealedRange, Sse};
+use crate::s3::{Bucket, Code, Error, Key, Result, headers};
+use crate::seal::{self, Dek, Envelope, Layout, Opened, PlainLen, SealedLen, SealedRange, Sse};
 
-/// A stored object that is sealed: its envelope opened, its length proved, and what the client is told of its key.
+/// A stored object that is sealed: its envelope opened, its length proved.
 pub(super) struct Sealed {
     pub opened: Opened,
     /// Plaintext bytes.
     pub length: PlainLen,
     /// The sealed bytes that came with this answer; all of them for a HEAD.
     pub received: SealedRange,
-    pub ek: String,
-    pub sse: Sse,
+    /// What the client is told of its key.
+    pub encryption: Encryption,
     /// The parts, if it was a multipart upload.
     pub composite: Option<Arc<Known>>,
 }
@@ -37,15 +40,15 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
 
 /// The same for an object that no call names.
 pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap) -> Result<Option<Sealed>> {
-    let Target { bucket, key, .. } = target;
     let mut values = stored.get_all(headers::ENVELOPE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(seal::Error::NotAnEnvelope.into());
     }
     let envelope = Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?;
-    let header = envelope.header();
-    let opened = opened(&rooms.keys, &envelope, bucket, key).await?;
+    let context = stored.get(headers::CONTEXT).and_then(|value| value.to_str().ok());
+    let Target { bucket, key, customer, .. } = target;
+    let opened = opened(&rooms.keys, &envelope, Given { bucket, key, customer, context }).await?;
     let (received, total) = received(stored)?;
     let (length, composite) = match opened.layout(total)? {
         Layout::Stream(length) => {
@@ -57,19 +60,74 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
             (known.manifest.length(), Some(known))
         }
     };
-    Ok(Some(Sealed { opened, length, received, ek: header.ek.clone(), sse: header.sse, composite }))
+    let encryption = shown(opened.header(), customer);
+    Ok(Some(Sealed { opened, length, received, encryption, composite }))
+}
+
+/// What it takes to open an envelope, beside the KMS.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The bucket that it was made for.
+    pub bucket: &'a Bucket,
+    /// The key that it was made for.
+    pub key: &'a Key,
+    /// The client's own key, if that sealed it.
+    pub customer: Option<&'a CustomerKey>,
+    /// The client's encryption context as it is kept beside the envelope.
+    pub context: Option<&'a str>,
 }
 
 /// The key of an envelope that was made for this place.
 ///
-/// Errors: the integrity error, or those of the KMS.
-pub async fn opened(keys: &Keys, envelope: &Envelope, bucket: &Bucket, key: &Key) -> Result<Opened> {
+/// Errors: the integrity error, those of the KMS, and S3's own for a client's key that is missing, or another.
+pub async fn opened(keys: &Keys, envelope: &Envelope, given: Given<'_>) -> Result<Opened> {
     let header = envelope.header();
+    let Given { bucket, key, customer, context } = given;
+    match (header.sse, customer) {
+        (Sse::Customer, Some(own)) => {
+            let dek = Dek::from(*own.bytes());
+            return envelope.open(&dek, place(bucket, key)).map_err(|why| another_key().caused_by(why));
+        }
+        (Sse::Customer, None) => return Err(needs_key()),
+        (_, Some(_)) => return Err(needs_no_key()),
+        (_, None) => {}
+    }
+    let client = match header.context {
+        None => None,
+        Some(digest) => {
+            let kept = context.and_then(|context| Context::of_client(context).ok().flatten());
+            Some(kept.filter(|kept| kept.digest() == digest).ok_or(seal::Error::Tampered)?)
+        }
+    };
     let ek = EkName::parse(&header.ek).map_err(|_| seal::Error::NotAnEnvelope)?;
     let version = header.ek_version.as_deref();
     let wrapped = WrappedDek::new(header.wrapped_dek.clone());
-    let dek = keys.for_read(&header.kms, &ek, version, &wrapped, bucket).await?;
-    Ok(envelope.open(&dek, Place { bucket: bucket.as_str(), key: key.as_str() })?)
+    let bound = Bound { bucket: bucket.clone(), client };
+    let dek = keys.for_read(&header.kms, &ek, version, &wrapped, bound).await?;
+    Ok(envelope.open(&dek, place(bucket, key))?)
+}
+
+fn needs_key() -> Error {
+    Error::new(
+        Code::InvalidRequest,
+        "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve \
+         the object: the customer key that it was written with.",
+    )
+}
+
+fn needs_no_key() -> Error {
+    Error::new(
+        Code::InvalidRequest,
+        "The encryption parameters are not applicable to this object. Leave the customer key out.",
+    )
+}
+
+/// Which of the two it is, nobody can tell.
+fn another_key() -> Error {
+    Error::new(
+        Code::AccessDenied,
+        "The customer key is not the one that the object was written with, or the sealed object was altered.",
+    )
 }
 
 /// Which sealed bytes the store sends, and how many there are.

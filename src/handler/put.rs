@@ -2,17 +2,17 @@
 //!
 //! Source: Amazon S3 API Reference, PutObject.
 
-use http::{HeaderMap, Method};
+use http::Method;
 
+use super::sealing::{fresh_envelope, written};
 use super::{Answer, Rooms};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, Outcome, SealedBody};
-use crate::kms::keys::WriteKey;
 use crate::operation::Call;
-use crate::policy::{EkRef, Write};
-use crate::response;
-use crate::s3::{Bucket, Code, Error, Key, Result};
-use crate::seal::{Envelope, Fresh, Header, Layout, Place, PlainLen, Sse};
+use crate::policy::Write;
+use crate::response::{self, Encryption};
+use crate::s3::{Code, Error, Result};
+use crate::seal::{Layout, PlainLen};
 
 /// The largest object of one PUT, in plaintext bytes (S3: 5 GB, which the sealed bytes must also keep).
 pub(super) const MAX_PUT: u64 = 5 * 1024 * 1024 * 1024;
@@ -26,7 +26,6 @@ pub(super) async fn put_object(
     let payload = call.take_payload();
     let (bucket, key) = call.object()?;
     refuse_other_writes(&call)?;
-    let sse = requested_sse(call.headers(), write.ek().ek.as_str())?;
     let checked = Checked::new(body, payload, rooms.client_idle)?;
     let length = PlainLen::new(checked.length())
         .filter(|length| length.sealed().get() <= MAX_PUT)
@@ -34,44 +33,16 @@ pub(super) async fn put_object(
             Error::new(Code::EntityTooLarge, "Your proposed upload exceeds the maximum allowed size, 5 GiB.")
         })?;
 
-    let ek = write.ek();
     let (envelope, fresh) =
-        fresh_envelope(rooms, ek, (bucket, key), Layout::Stream(length), sse, length.get()).await?;
+        fresh_envelope(rooms, &write, (bucket, key), Layout::Stream(length), length.get()).await?;
 
     let outcome = checked.outcome();
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    store_headers.set_envelope(&envelope)?;
+    store_headers.set_envelope(&envelope, write.context())?;
     let sealed = SealedBody::new(checked, fresh.into_sealer()?);
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
-    send_sealed(rooms, request, outcome, sse, ek.ek.as_str()).await
-}
-
-/// A new object's envelope and key. `bytes` of plaintext are counted on the DEK.
-pub(super) async fn fresh_envelope(
-    rooms: &Rooms,
-    ek: &EkRef,
-    (bucket, key): (&Bucket, &Key),
-    layout: Layout,
-    sse: Sse,
-    bytes: u64,
-) -> Result<(Envelope, Fresh)> {
-    let data_key = rooms.keys.for_write(&ek.kms, &ek.ek, bucket, bytes).await?;
-    let place = Place { bucket: bucket.as_str(), key: key.as_str() };
-    Ok(Envelope::seal(header_of(ek, &data_key, layout, sse), &data_key.dek, place)?)
-}
-
-/// What an envelope says of its object.
-pub(super) fn header_of(ek: &EkRef, data_key: &WriteKey, layout: Layout, sse: Sse) -> Header {
-    Header {
-        layout,
-        kms: ek.kms.clone(),
-        ek: ek.ek.as_str().to_owned(),
-        ek_version: data_key.version.clone(),
-        wrapped_dek: data_key.wrapped.as_bytes().to_vec(),
-        sse,
-        context: None,
-    }
+    send_sealed(rooms, request, outcome, &written(&write)).await
 }
 
 /// Sends a sealed body, and answers with the headers of what was stored and the checksum of its plaintext.
@@ -79,8 +50,7 @@ pub(super) async fn send_sealed(
     rooms: &Rooms,
     request: StoreRequest,
     outcome: Outcome,
-    sse: Sse,
-    ek: &str,
+    encryption: &Encryption,
 ) -> Result<Answer> {
     let result = rooms.backend.send(request).await;
     if let Some(failure) = outcome.take_failure() {
@@ -96,7 +66,7 @@ pub(super) async fn send_sealed(
             "The store answered before it had the whole object. Please try again.",
         )
     })?;
-    let mut headers = response::for_sealed(store.headers(), sse, ek);
+    let mut headers = response::for_sealed(store.headers(), encryption);
     response::add_checksum(&mut headers, sums.client.as_ref().unwrap_or(&sums.crc64));
     let mut answer = Answer::new(crate::body::empty());
     *answer.headers_mut() = headers;
@@ -117,41 +87,4 @@ fn refuse_other_writes(call: &Call) -> Result<()> {
         Code::NotImplemented,
         format!("{what} is not served where objects are sealed. Write each object whole."),
     ))
-}
-
-/// SSE-C: the key is the client's secret, and the store is not to see it, on a read no more than on a write.
-pub(super) fn refuse_customer_key(headers: &HeaderMap) -> Result<()> {
-    if headers.keys().any(|name| name.as_str().contains("server-side-encryption-customer-")) {
-        return Err(Error::new(
-            Code::NotImplemented,
-            "SSE-C is not served yet. Leave the key to s3veil and remove the customer key headers.",
-        ));
-    }
-    Ok(())
-}
-
-/// Which of S3's forms of encryption the client asks for. Each is served by the EK of the policy.
-pub(super) fn requested_sse(headers: &HeaderMap, ek: &str) -> Result<Sse> {
-    let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let refuse = |message: String| Err(Error::new(Code::NotImplemented, message));
-    refuse_customer_key(headers)?;
-    if value("x-amz-server-side-encryption-context").is_some() {
-        return refuse("An encryption context of the client is not served yet. Remove the header.".into());
-    }
-    if let Some(wanted) = value("x-amz-server-side-encryption-aws-kms-key-id") {
-        let name = wanted.strip_prefix("arn:aws:kms:").unwrap_or(wanted);
-        if name != ek {
-            return refuse(format!(
-                "A key of the client's choice is not served yet. This place is sealed by '{ek}'."
-            ));
-        }
-    }
-    match value("x-amz-server-side-encryption") {
-        None | Some("aws:kms") => Ok(Sse::Kms),
-        Some("AES256") => Ok(Sse::S3),
-        Some(other) => Err(Error::new(
-            Code::InvalidArgument,
-            format!("The encryption method '{other}' is not supported. Use aws:kms or AES256."),
-        )),
-    }
 }

@@ -8,6 +8,7 @@ use crate::auth::Who;
 use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, gather};
 use crate::operation::Call;
+use crate::s3::encryption::CustomerKey;
 use crate::s3::range::RangeSpec;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{self, SealedRange};
@@ -25,13 +26,16 @@ pub(super) struct Target<'a> {
     pub key: &'a Key,
     pub version: Option<&'a str>,
     pub who: &'a Who,
+    /// The client's own key for it (SSE-C).
+    pub customer: Option<&'a CustomerKey>,
 }
 
 impl<'a> Target<'a> {
     /// The object of a call.
     pub fn of(call: &'a Call) -> Result<Self> {
         let (bucket, key) = call.object()?;
-        Ok(Self { bucket, key, version: call.query().get("versionId"), who: call.who() })
+        let version = call.query().get("versionId");
+        Ok(Self { bucket, key, version, who: call.who(), customer: call.customer_key() })
     }
 
     /// A request for it.

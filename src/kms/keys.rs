@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::guard::{Guard, Health};
 use super::shelf::{Asked, Flushes, Serves, Shelf};
-use super::{Context, DataKey, EkName, Error, Kms, WrappedDek};
+use super::{Bound, DataKey, EkName, Error, Kms, WrappedDek};
 use crate::metrics::Metrics;
 use crate::s3::Bucket;
 use crate::seal::Dek;
@@ -85,12 +85,12 @@ pub struct Keys {
     max_bytes: u64,
 }
 
-/// What a DEK for writes belongs to. The bucket stands for the encryption context.
+/// What a DEK for writes belongs to, the encryption context among it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct WriteId {
     kms: String,
     ek: EkName,
-    bucket: Bucket,
+    bound: Bound,
 }
 
 /// What an unwrapped DEK belongs to: all that the KMS was asked with. There is one cipher suite; a second one would be
@@ -154,17 +154,17 @@ impl Keys {
         Ok(self)
     }
 
-    /// A DEK for an object of `bytes` plaintext bytes.
+    /// A DEK for an object of `bytes` plaintext bytes, bound to its bucket and the client's context.
     ///
     /// Errors: the KMS's.
     pub async fn for_write(
         &self,
         kms: &str,
         ek: &EkName,
-        bucket: &Bucket,
+        bound: impl Into<Bound>,
         bytes: u64,
     ) -> Result<Arc<WriteKey>, Error> {
-        let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket: bucket.clone() };
+        let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bound: bound.into() };
         let (sources, reads) = (self.sources.clone(), self.reads.clone());
         let generate = move |id: WriteId, asked: Asked| {
             let (sources, reads) = (sources.clone(), reads.clone());
@@ -182,11 +182,11 @@ impl Keys {
         ek: &EkName,
         version: Option<&str>,
         wrapped: &WrappedDek,
-        bucket: &Bucket,
+        bound: impl Into<Bound>,
     ) -> Result<Arc<Dek>, Error> {
         let kms = self.sources.canonical(kms).to_owned();
         let id = ReadId {
-            asked: WriteId { kms, ek: ek.clone(), bucket: bucket.clone() },
+            asked: WriteId { kms, ek: ek.clone(), bound: bound.into() },
             version: version.map(str::to_owned),
             wrapped: wrapped.clone(),
         };
@@ -203,7 +203,7 @@ impl Keys {
     /// Errors: the KMS's, or that it gives back another key.
     pub async fn probe(&self, kms: &str, ek: &EkName) -> Result<(), Error> {
         let bucket = Bucket::parse("s3veil-probe").expect("the name is valid");
-        let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket };
+        let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bound: Bound::from(&bucket) };
         let made = self.sources.wrap(&id).await?;
         let id = ReadId { asked: id, version: made.version, wrapped: made.wrapped };
         match made.dek.is_same(&self.sources.unwrap(&id).await?) {
@@ -283,7 +283,7 @@ impl Sources {
     }
 
     async fn unwrap(&self, id: &ReadId) -> Result<Dek, Error> {
-        let context = Context::of_bucket(&id.asked.bucket);
+        let context = id.asked.bound.context();
         let ReadId { asked, version, wrapped } = id;
         self.call(asked, Question::Unwrap(id.clone()), "unwrap", |kms| {
             kms.unwrap(&asked.ek, version.as_deref(), wrapped, &context)
@@ -292,7 +292,7 @@ impl Sources {
     }
 
     async fn wrap(&self, id: &WriteId) -> Result<DataKey, Error> {
-        let context = Context::of_bucket(&id.bucket);
+        let context = id.bound.context();
         let question = Question::Generate(id.kms.clone(), id.ek.clone());
         self.call(id, question, "generate", |kms| kms.generate(&id.ek, &context)).await
     }

@@ -39,7 +39,7 @@ use time::OffsetDateTime;
 use crate::seal::{Dek, WRAPPED_DEK_MAX};
 
 pub use config::Config;
-pub use context::Context;
+pub use context::{Bound, Context, InvalidContext};
 pub use error::{ConfigError, Error};
 pub use guard::Health;
 pub use keys::{CacheConfig, Keys, WriteKey};

@@ -27,6 +27,6 @@ async fn serve(app: &App, request: Request<ByteBody>, log: &mut Log) -> Result<A
     log.who(verified.who());
     let call = operation::classify(verified)?;
     log.call(&call);
-    let permit = app.policy.decide(&call)?;
+    let permit = app.policy.decide(&call, &app.rooms).await?;
     handler::run(&app.rooms, call, permit, body).await
 }

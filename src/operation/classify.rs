@@ -4,6 +4,7 @@ use http::{Method, header};
 
 use super::{Call, Operation};
 use crate::auth::{Verified, VerifiedParts};
+use crate::s3::encryption::{CustomerKey, Side};
 use crate::s3::{Code, Error, Result};
 
 /// A sub-resource and the methods that S3 has for it. With any other a store may not see the sub-resource at all, and
@@ -24,13 +25,12 @@ const OBJECT_OPERATIONS: [&str; 7] =
     ["attributes", "encryption", "renameObject", "select", "torrent", "uploadId", "uploads"];
 
 /// Sub-resources of a bucket, forwarded as they come.
-const BUCKET_RESOURCES: [Resource; 30] = [
+const BUCKET_RESOURCES: [Resource; 29] = [
     ("abac", &["GET", "PUT"]),
     ("accelerate", &["GET", "PUT"]),
     ("acl", &["GET", "PUT"]),
     ("analytics", &["GET", "PUT", "DELETE"]),
     ("cors", &["GET", "PUT", "DELETE"]),
-    ("encryption", &["GET", "PUT", "DELETE"]),
     ("events", &["GET"]),
     ("intelligent-tiering", &["GET", "PUT", "DELETE"]),
     ("inventory", &["GET", "PUT", "DELETE"]),
@@ -69,7 +69,8 @@ pub fn classify(verified: Verified) -> Result<Call> {
         (None, _) => service(&verified)?,
     };
     let VerifiedParts { who, method, bucket, key, query, headers, payload } = verified.into_parts();
-    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload) })
+    let customer_key = if key.is_some() { CustomerKey::of(&headers, Side::Own)? } else { None };
+    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload), customer_key })
 }
 
 fn object(verified: &Verified) -> Result<Operation> {
@@ -106,7 +107,7 @@ fn object(verified: &Verified) -> Result<Operation> {
 }
 
 fn bucket(verified: &Verified) -> Result<Operation> {
-    let listed = ["delete", "session", "uploads", "versions"];
+    let listed = ["delete", "encryption", "session", "uploads", "versions"];
     let resource = only(verified, BUCKET_RESOURCES.iter().map(|known| known.0).chain(listed))?;
     // A store may know a form by its content type alone, whatever the query says.
     if resource.is_some() && is_form(verified) {
@@ -121,6 +122,9 @@ fn bucket(verified: &Verified) -> Result<Operation> {
         ("GET", Some("versions")) => Operation::ListObjectVersions,
         ("GET", Some("uploads")) => Operation::ListMultipartUploads,
         ("GET", Some("session")) => Operation::CreateSession,
+        ("GET", Some("encryption")) => Operation::GetBucketEncryption,
+        ("PUT", Some("encryption")) => Operation::PutBucketEncryption,
+        ("DELETE", Some("encryption")) => Operation::DeleteBucketEncryption,
         ("POST", Some("delete")) => Operation::DeleteObjects,
         ("POST", None) if is_form(verified) => Operation::PostObject,
         ("PUT", None) => Operation::Other("CreateBucket"),

@@ -12,6 +12,8 @@ use http::{HeaderMap, Method};
 
 use crate::auth::{Payload, Who};
 use crate::s3::copy::Source;
+use crate::s3::encryption::{self, CustomerKey, Side};
+use crate::s3::headers::remove_all;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 
 /// The operations that s3veil tells apart; all others are `Other`, which can't carry an object's body.
@@ -53,6 +55,12 @@ pub enum Operation {
     ListMultipartUploads,
     /// DELETE of a bucket.
     DeleteBucket,
+    /// PUT bucket `?encryption`.
+    PutBucketEncryption,
+    /// GET bucket `?encryption`.
+    GetBucketEncryption,
+    /// DELETE bucket `?encryption`.
+    DeleteBucketEncryption,
     /// POST of a browser's form.
     PostObject,
     /// `?select`.
@@ -96,6 +104,9 @@ impl Operation {
             ListParts => "ListParts",
             ListMultipartUploads => "ListMultipartUploads",
             DeleteBucket => "DeleteBucket",
+            PutBucketEncryption => "PutBucketEncryption",
+            GetBucketEncryption => "GetBucketEncryption",
+            DeleteBucketEncryption => "DeleteBucketEncryption",
             PostObject => "PostObject",
             SelectObjectContent => "SelectObjectContent",
             GetObjectTorrent => "GetObjectTorrent",
@@ -119,6 +130,7 @@ pub struct Call {
     query: Query,
     headers: HeaderMap,
     payload: Option<Payload>,
+    customer_key: Option<CustomerKey>,
 }
 
 impl Call {
@@ -155,13 +167,30 @@ impl Call {
         }
     }
 
-    /// The read of the object that this call copies, by the same client.
-    pub fn reading(&self, source: &Source, operation: Operation, headers: HeaderMap) -> Self {
+    /// The key that the client brings along for the object (SSE-C).
+    pub fn customer_key(&self) -> Option<&CustomerKey> {
+        self.customer_key.as_ref()
+    }
+
+    /// Leaves only what goes on to the store on a read of a sealed object: its encryption is s3veil's part, and a client's
+    /// key not the store's to see.
+    ///
+    /// Errors: InvalidArgument for a method of encryption, which a read does not name.
+    pub fn without_encryption(mut self) -> Result<Self> {
+        encryption::refuse_on_read(&self.headers)?;
+        remove_all(&mut self.headers, encryption::is_encryption);
+        Ok(self)
+    }
+
+    /// The read of the object that this call copies, by the same client and with the key for it.
+    ///
+    /// Errors: InvalidArgument for a customer's key that is none.
+    pub fn reading(&self, source: &Source, operation: Operation, headers: HeaderMap) -> Result<Self> {
         let method = if operation == Operation::HeadObject { Method::HEAD } else { Method::GET };
         let version = source.version.iter().map(|version| ("versionId", version.as_str()));
         let mut query = Query::default();
         version.for_each(|(name, value)| query.push(name, value));
-        Self {
+        Ok(Self {
             operation,
             who: self.who.clone(),
             method,
@@ -170,7 +199,8 @@ impl Call {
             query,
             headers,
             payload: None,
-        }
+            customer_key: CustomerKey::of(&self.headers, Side::Source)?,
+        })
     }
 
     /// The query, without the signature.

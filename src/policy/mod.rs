@@ -1,10 +1,15 @@
 //! The judge: whether a call is allowed, and with which key. Only this room makes permits.
 
+mod bucket;
+mod choice;
 mod table;
 
+pub use bucket::{BucketDefault, Defaults, Settable};
+pub use choice::Write;
 pub use table::{EkRef, Mode, Plaintext, RuleConfig, Table};
 
-use table::Effect;
+use choice::Choice;
+use table::{Effect, Seal};
 
 use crate::auth::Who;
 use crate::operation::{Call, Operation};
@@ -14,10 +19,12 @@ use crate::s3::{Bucket, Code, Error, Key, Result};
 /// What a call may do. Its kinds carry what the handler needs, and can be had from `decide` alone.
 #[derive(Debug)]
 pub enum Permit {
-    /// Write an object, sealed under this EK.
+    /// Write an object, sealed with this key.
     Write(Write),
-    /// Take part in a multipart upload, sealed under this EK.
-    Upload(Write),
+    /// Begin a multipart upload, sealed with this key.
+    Begin(Write),
+    /// Go on with a multipart upload, whose key is its own.
+    Upload,
     /// Copy an object, or a part of one.
     Copy(Copied),
     /// Read an object, opened if it is sealed.
@@ -26,21 +33,10 @@ pub enum Permit {
     List(View),
     /// Delete several objects, each of which is judged.
     Delete(View),
+    /// Show or set the bucket's default encryption.
+    Encryption(Settable),
     /// Pass the call on as it came.
     Forward(Forward),
-}
-
-/// Leave to write a sealed object.
-#[derive(Debug)]
-pub struct Write {
-    ek: EkRef,
-}
-
-impl Write {
-    /// The EK that seals it.
-    pub fn ek(&self) -> &EkRef {
-        &self.ek
-    }
 }
 
 /// Leave to read one object and to write another.
@@ -54,8 +50,10 @@ pub struct Copied {
 /// How a copy is written.
 #[derive(Debug)]
 pub enum Target {
-    /// Sealed under this EK.
-    Sealed(EkRef),
+    /// Sealed with this key.
+    Sealed(Write),
+    /// A part of an upload that is sealed with a key of its own.
+    Part,
     /// As it is.
     Plain(Forward),
 }
@@ -135,8 +133,8 @@ impl View {
         match Key::parse(key) {
             Some(key) if key.is_reserved() => Listed::Hidden,
             Some(key) => match self.table.object(&self.bucket, &key) {
-                Effect::Seal(_, Plaintext::Deny) => Listed::Sealed,
-                Effect::Seal(_, Plaintext::Read) => Listed::Mixed,
+                Effect::Seal(seal) if seal.plaintext == Plaintext::Deny => Listed::Sealed,
+                Effect::Seal(_) => Listed::Mixed,
                 Effect::Passthrough => Listed::Plain,
                 Effect::Deny => Listed::Hidden,
             },
@@ -167,11 +165,12 @@ impl Policy {
         self.table.eks()
     }
 
-    /// Judges a call.
+    /// Judges a call. `defaults` is asked for the bucket's default encryption, where that has a say.
     ///
-    /// Errors: AccessDenied (anonymous, a key of s3veil's own, a rule that denies), NotImplemented for what s3veil
-    /// can't do on sealed objects, in words.
-    pub fn decide(&self, call: &Call) -> Result<Permit> {
+    /// Errors: AccessDenied (anonymous, a key of s3veil's own, a rule that denies or does not let a client choose),
+    /// NotImplemented for what s3veil can't do on sealed objects, in words; InvalidArgument for a method of encryption that
+    /// is none.
+    pub async fn decide(&self, call: &Call, defaults: &impl Defaults) -> Result<Permit> {
         if call.operation() == Operation::Preflight {
             return Ok(Permit::Forward(Forward(())));
         }
@@ -182,13 +181,19 @@ impl Policy {
             ));
         }
         match (call.bucket(), call.key()) {
-            (Some(bucket), Some(key)) => self.object(call, bucket, key),
+            (Some(bucket), Some(key)) => self.object(call, bucket, key, defaults).await,
             (Some(bucket), None) => self.bucket(call.operation(), bucket),
             (None, _) => Ok(Permit::Forward(Forward(()))),
         }
     }
 
-    fn object(&self, call: &Call, bucket: &Bucket, key: &Key) -> Result<Permit> {
+    async fn object(
+        &self,
+        call: &Call,
+        bucket: &Bucket,
+        key: &Key,
+        defaults: &impl Defaults,
+    ) -> Result<Permit> {
         use Operation::*;
         if key.is_reserved() {
             return Err(reserved());
@@ -197,23 +202,22 @@ impl Policy {
         let forward = Forward(());
         match (call.operation(), effect) {
             (_, Effect::Deny) => Err(denied()),
-            (PutObject, Effect::Seal(ek, _)) => Ok(Permit::Write(Write { ek: ek.clone() })),
-            (
-                CreateMultipartUpload
-                | UploadPart
-                | CompleteMultipartUpload
-                | AbortMultipartUpload
-                | ListParts,
-                Effect::Seal(ek, _),
-            ) => Ok(Permit::Upload(Write { ek: ek.clone() })),
+            (PutObject, Effect::Seal(seal)) => Ok(Permit::Write(write(seal, call, bucket, defaults).await?)),
+            (CreateMultipartUpload, Effect::Seal(seal)) => {
+                Ok(Permit::Begin(write(seal, call, bucket, defaults).await?))
+            }
+            (UploadPart | CompleteMultipartUpload | AbortMultipartUpload | ListParts, Effect::Seal(_)) => {
+                Ok(Permit::Upload)
+            }
             (GetObject | HeadObject | GetObjectAttributes, effect) => Ok(Permit::Read(read(effect)?)),
             (CopyObject | UploadPartCopy, effect) => {
-                let target = match effect {
-                    Effect::Seal(ek, _) => Target::Sealed(ek.clone()),
-                    _ => Target::Plain(forward),
-                };
                 let source = Source::of(call.headers())?;
                 let read = self.source(&source)?;
+                let target = match effect {
+                    Effect::Seal(_) if call.operation() == UploadPartCopy => Target::Part,
+                    Effect::Seal(seal) => Target::Sealed(write(seal, call, bucket, defaults).await?),
+                    _ => Target::Plain(forward),
+                };
                 Ok(Permit::Copy(Copied { source, read, target }))
             }
             (DeleteObject | ObjectResource(_), _) => Ok(Permit::Forward(forward)),
@@ -245,6 +249,9 @@ impl Policy {
                 Ok(Permit::List(view()))
             }
             DeleteObjects => Ok(Permit::Delete(view())),
+            PutBucketEncryption | GetBucketEncryption | DeleteBucketEncryption => {
+                Ok(Settable::of(effects.into_iter()).map_or(Permit::Forward(Forward(())), Permit::Encryption))
+            }
             CreateSession => Err(unsupported(operation)),
             PostObject if !all_plain => Err(unsupported(operation)),
             _ => Ok(Permit::Forward(Forward(()))),
@@ -252,10 +259,17 @@ impl Policy {
     }
 }
 
+/// Leave to write an object where a rule seals.
+async fn write(seal: &Seal, call: &Call, bucket: &Bucket, defaults: &impl Defaults) -> Result<Write> {
+    let choice = Choice::of(seal, call)?;
+    let default = if choice.asks_default() { defaults.of(bucket).await? } else { None };
+    choice.write(call, default.as_deref())
+}
+
 fn read(effect: &Effect) -> Result<Read> {
     let forward = Forward(());
     match effect {
-        Effect::Seal(_, plaintext) => Ok(Read { sealed: true, plaintext: *plaintext, forward }),
+        Effect::Seal(seal) => Ok(Read { sealed: true, plaintext: seal.plaintext, forward }),
         Effect::Passthrough => Ok(Read { sealed: false, plaintext: Plaintext::Read, forward }),
         Effect::Deny => Err(denied()),
     }

@@ -1,6 +1,8 @@
 //! The static policy table: bucket pattern and prefix → mode, EK, and whether plain objects may be read.
 
-use serde::Deserialize;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::kms::EkName;
 use crate::s3::{Bucket, Key};
@@ -24,6 +26,15 @@ pub struct RuleConfig {
     /// Whether objects without an envelope may be read.
     #[serde(default)]
     pub plaintext: Plaintext,
+    /// The EKs, beside the rule's, that a request may name and PutBucketEncryption may set; `*` stands for any run of
+    /// characters.
+    #[serde(default)]
+    pub client_eks: Vec<String>,
+    /// Whether the rule's EK seals whatever a client asks for.
+    #[serde(default)]
+    pub locked: bool,
+    /// Whether a client may bring its own key along (SSE-C); if left out, where the rule is not locked.
+    pub customer_keys: Option<bool>,
 }
 
 /// What a rule does.
@@ -51,7 +62,7 @@ pub enum Plaintext {
 }
 
 /// An EK and the KMS that holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EkRef {
     /// The KMS, by its name in the configuration.
     pub kms: String,
@@ -70,9 +81,27 @@ pub(super) struct Rule {
 /// What a rule does, with what it needs for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    Seal(EkRef, Plaintext),
+    Seal(Arc<Seal>),
     Passthrough,
     Deny,
+}
+
+/// How a rule seals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seal {
+    pub(super) ek: EkRef,
+    pub(super) plaintext: Plaintext,
+    pub(super) locked: bool,
+    pub(super) customer_keys: bool,
+    client_eks: Vec<Pattern>,
+}
+
+impl Seal {
+    /// Whether an object may be sealed under this EK: the rule's own, or one that a client may name.
+    pub(super) fn allows(&self, ek: &EkRef) -> bool {
+        let named = || self.client_eks.iter().any(|pattern| pattern.matches(ek.ek.as_str()));
+        *ek == self.ek || (ek.kms == self.ek.kms && !self.locked && named())
+    }
 }
 
 /// All rules. The longest match wins: first the more literal bucket pattern, then the longer prefix.
@@ -84,12 +113,11 @@ pub struct Table {
 
 impl Effect {
     /// Which of two effects keeps more from happening.
-    fn strictness(&self) -> u8 {
+    fn strictness(&self) -> (u8, bool, bool) {
         match self {
-            Self::Passthrough => 0,
-            Self::Seal(_, Plaintext::Read) => 1,
-            Self::Seal(_, Plaintext::Deny) => 2,
-            Self::Deny => 3,
+            Self::Passthrough => (0, false, false),
+            Self::Seal(seal) => (1, seal.plaintext == Plaintext::Deny, seal.locked),
+            Self::Deny => (2, false, false),
         }
     }
 }
@@ -123,10 +151,10 @@ impl Table {
     pub fn eks(&self) -> Vec<EkRef> {
         let mut eks: Vec<EkRef> = Vec::new();
         for rule in &self.rules {
-            if let Effect::Seal(ek, _) = &rule.effect
-                && !eks.contains(ek)
+            if let Effect::Seal(seal) = &rule.effect
+                && !eks.contains(&seal.ek)
             {
-                eks.push(ek.clone());
+                eks.push(seal.ek.clone());
             }
         }
         eks
@@ -171,8 +199,28 @@ impl Rule {
         if config.prefix.len() > crate::s3::address::MAX_KEY_LEN {
             return Err("prefix: longer than the longest key, 1,024 bytes. Shorten it".into());
         }
+        let chooses = !config.client_eks.is_empty() || config.customer_keys == Some(true);
+        if chooses && (config.locked || config.mode != Mode::Seal) {
+            let key = if config.client_eks.is_empty() { "customer_keys" } else { "client_eks" };
+            let why = if config.locked {
+                "the rule is locked, so that clients choose no key"
+            } else {
+                "goes with mode = \"seal\" only"
+            };
+            return Err(format!("{key}: {why}. Remove one"));
+        }
         let effect = match config.mode {
-            Mode::Seal => Effect::Seal(ek_ref(config.ek, config.kms, kms_names)?, config.plaintext),
+            Mode::Seal => Effect::Seal(Arc::new(Seal {
+                ek: ek_ref(config.ek, config.kms, kms_names)?,
+                plaintext: config.plaintext,
+                locked: config.locked,
+                customer_keys: config.customer_keys.unwrap_or(!config.locked),
+                client_eks: config
+                    .client_eks
+                    .iter()
+                    .map(|ek| Pattern::of_ek(ek))
+                    .collect::<Result<_, _>>()?,
+            })),
             mode if config.ek.is_some() || config.kms.is_some() => {
                 let mode = if mode == Mode::Deny { "deny" } else { "passthrough" };
                 return Err(format!(
@@ -205,7 +253,7 @@ fn ek_ref(ek: Option<String>, kms: Option<String>, kms_names: &[String]) -> Resu
     Ok(EkRef { kms, ek: name })
 }
 
-/// A bucket's name in which `*` stands for any run of characters.
+/// A name in which `*` stands for any run of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern(String);
 
@@ -215,6 +263,16 @@ impl Pattern {
         if text.is_empty() || !clean {
             return Err(format!(
                 "bucket: '{text}' is not a bucket name or pattern. Use letters, digits, '.-_' and '*'"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn of_ek(text: &str) -> Result<Self, String> {
+        let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'*'));
+        if text.is_empty() || !clean {
+            return Err(format!(
+                "client_eks: '{text}' is not the name of an EK or a pattern. Use letters, digits, '-_' and '*'"
             ));
         }
         Ok(Self(text.to_owned()))
@@ -256,7 +314,7 @@ mod tests {
 
     fn ek_of(table: &Table, bucket: &str, key: &str) -> String {
         match table.object(&Bucket::parse(bucket).unwrap(), &Key::parse(key).unwrap()) {
-            Effect::Seal(ek, _) => ek.ek.as_str().to_owned(),
+            Effect::Seal(seal) => seal.ek.ek.as_str().to_owned(),
             other => format!("{other:?}"),
         }
     }
@@ -314,6 +372,19 @@ mod tests {
             ),
             (&["bucket = 'a'\nek = 'e'\nmode = 'deny'"], "policy[0].ek: goes with mode = \"seal\" only"),
             (&["bucket = 'a'\nek = 'e'", "bucket = 'a'\nek = 'f'"], "policy[1]: a second rule"),
+            (
+                &["bucket = 'a'\nek = 'e'\nlocked = true\nclient_eks = ['f']"],
+                "policy[0].client_eks: the rule is locked",
+            ),
+            (
+                &["bucket = 'a'\nek = 'e'\nlocked = true\ncustomer_keys = true"],
+                "policy[0].customer_keys: the rule is locked",
+            ),
+            (
+                &["bucket = 'a'\nmode = 'passthrough'\nclient_eks = ['f']"],
+                "policy[0].client_eks: goes with mode = \"seal\" only",
+            ),
+            (&["bucket = 'a'\nek = 'e'\nclient_eks = ['a b']"], "policy[0].client_eks: 'a b' is not"),
         ] {
             let error = table(rules).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -3,11 +3,12 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::checksum::{Algorithm, Checksum};
-use crate::s3::headers::{ENVELOPE, remove_all, strip_aws_chunked};
+use crate::s3::encryption::is_encryption;
+use crate::s3::headers::{CONTEXT, ENVELOPE, remove_all, strip_aws_chunked};
 use crate::seal::Sse;
 
 /// Headers of one connection, or of s3veil's own making.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -17,7 +18,21 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     ENVELOPE,
+    CONTEXT,
 ];
+
+/// What a client is told of an object's encryption.
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// The method.
+    pub sse: Sse,
+    /// The EK's name; none under a client's key.
+    pub ek: String,
+    /// The MD5 of the client's key in base64, where the request brought it along.
+    pub customer_md5: Option<String>,
+    /// The encryption context that a write has been given, as the client gave it.
+    pub context: Option<String>,
+}
 
 /// The store's headers, as they go on to the client: all but those of the connection, the envelope, and the framing that
 /// some stores keep for a content coding.
@@ -41,17 +56,33 @@ pub fn not_modified(store: &HeaderMap) -> HeaderMap {
 }
 
 /// The same for a sealed object: nothing that describes the sealed body, and S3's own headers for server-side
-/// encryption with this EK, which tell a client that the ETag is not the MD5 of the body.
-pub fn for_sealed(store: &HeaderMap, sse: Sse, ek: &str) -> HeaderMap {
+/// encryption, which tell a client that the ETag is not the MD5 of the body.
+pub fn for_sealed(store: &HeaderMap, encryption: &Encryption) -> HeaderMap {
     let mut headers = forwarded(store);
-    remove_all(&mut headers, |name| describes_body(name) || name.starts_with("x-amz-server-side-encryption"));
-    let (method, names_key) = match sse {
-        Sse::Kms => ("aws:kms", true),
-        Sse::S3 => ("AES256", false),
+    remove_all(&mut headers, |name| describes_body(name) || is_encryption(name));
+    let mut show = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
     };
-    headers.insert("x-amz-server-side-encryption", HeaderValue::from_static(method));
-    if let Some(value) = HeaderValue::from_str(ek).ok().filter(|_| names_key) {
-        headers.insert("x-amz-server-side-encryption-aws-kms-key-id", value);
+    let Encryption { sse, ek, customer_md5, context } = encryption;
+    match sse {
+        Sse::Kms | Sse::KmsBucketKey => {
+            show("x-amz-server-side-encryption", "aws:kms");
+            show("x-amz-server-side-encryption-aws-kms-key-id", ek);
+        }
+        Sse::S3 => show("x-amz-server-side-encryption", "AES256"),
+        Sse::Customer => {}
+    }
+    if *sse == Sse::KmsBucketKey {
+        show("x-amz-server-side-encryption-bucket-key-enabled", "true");
+    }
+    if let Some(md5) = customer_md5.as_deref().filter(|_| *sse == Sse::Customer) {
+        show("x-amz-server-side-encryption-customer-algorithm", "AES256");
+        show("x-amz-server-side-encryption-customer-key-md5", md5);
+    }
+    if let Some(context) = context {
+        show("x-amz-server-side-encryption-context", context);
     }
     headers
 }

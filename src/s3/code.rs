@@ -75,6 +75,8 @@ codes! {
     InvalidArgument, 400, Client;
     /// The bucket name is not valid.
     InvalidBucketName, 400, Client;
+    /// SSE-C by another algorithm than AES256.
+    InvalidEncryptionAlgorithm = "InvalidEncryptionAlgorithmError", 400, Client;
     /// Content-MD5 is not a digest.
     InvalidDigest, 400, Client;
     /// A part of the list is not there, or has another ETag.
@@ -103,6 +105,8 @@ codes! {
     MethodNotAllowed, 405, Client;
     /// A body without a length.
     MissingContentLength, 411, Client;
+    /// No default encryption was set for the bucket.
+    NoEncryptionConfiguration = "ServerSideEncryptionConfigurationNotFoundError", 404, Client;
     /// A header that the operation needs is missing.
     MissingSecurityHeader, 400, Client;
     /// The multipart upload does not exist, or has ended.

@@ -60,6 +60,17 @@ impl Error {
         self
     }
 
+    /// The same for another who waited for the same. The inner error is told once.
+    pub fn again(&self) -> Self {
+        Self(Box::new(Inner {
+            code: self.0.code,
+            message: self.0.message.clone(),
+            details: self.0.details.clone(),
+            headers: self.0.headers.clone(),
+            source: None,
+        }))
+    }
+
     /// The code.
     pub fn code(&self) -> Code {
         self.0.code

@@ -6,6 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The envelope of a sealed object, on the stored object only. Clients never see it and may not send it.
 pub const ENVELOPE: HeaderName = HeaderName::from_static("x-amz-meta-s3veil");
 
+/// The client's encryption context of a sealed object, in base64, likewise on the stored object only.
+pub const CONTEXT: HeaderName = HeaderName::from_static("x-amz-meta-s3veil-context");
+
 /// Removes the headers whose names fit.
 pub fn remove_all(headers: &mut HeaderMap, fits: impl Fn(&str) -> bool) {
     let gone: Vec<HeaderName> = headers.keys().filter(|name| fits(name.as_str())).cloned().collect();

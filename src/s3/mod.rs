@@ -1,9 +1,11 @@
 //! The words of S3 on the wire. Knows no other room.
 
 pub mod address;
+pub mod bucket_encryption;
 pub mod checksum;
 pub mod code;
 pub mod copy;
+pub mod encryption;
 pub mod error;
 pub mod headers;
 pub mod listing;

@@ -19,7 +19,7 @@ const EK_VERSION_MAX: usize = 256;
 /// The most bytes of a wrapped DEK.
 pub const WRAPPED_DEK_MAX: usize = 1024;
 
-/// What an envelope says of its object.
+/// What an envelope says of its object. Under a customer's key nothing speaks of a KMS: those fields are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// How the body is laid out, and a stream's plaintext length.
@@ -43,8 +43,31 @@ pub struct Header {
 pub enum Sse {
     /// `aws:kms`, with the EK's name.
     Kms,
+    /// The same, and that it is by an S3 Bucket Key.
+    KmsBucketKey,
     /// `AES256`.
     S3,
+    /// SSE-C: the client's own key takes the place of the DEK.
+    Customer,
+}
+
+impl Sse {
+    const ALL: [Self; 4] = [Self::Kms, Self::KmsBucketKey, Self::S3, Self::Customer];
+
+    /// The form of this number.
+    pub(super) fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|sse| sse.id() == id)
+    }
+
+    /// The number in the envelope.
+    fn id(self) -> u8 {
+        match self {
+            Self::Kms => 1,
+            Self::S3 => 2,
+            Self::Customer => 3,
+            Self::KmsBucketKey => 4,
+        }
+    }
 }
 
 impl Header {
@@ -59,6 +82,10 @@ impl Header {
     /// True if every field has a length that the format allows.
     pub(super) fn fits(&self) -> bool {
         let within = |len: usize, max: usize| (1..=max).contains(&len);
+        if self.sse == Sse::Customer {
+            let named = [self.kms.len(), self.ek.len(), self.wrapped_dek.len()];
+            return named == [0; 3] && self.ek_version.is_none() && self.context.is_none();
+        }
         within(self.kms.len(), KMS_MAX)
             && within(self.ek.len(), EK_MAX)
             && self.ek_version.as_ref().is_none_or(|v| within(v.len(), EK_VERSION_MAX))
@@ -78,24 +105,27 @@ impl Header {
         salt: &[u8; 32],
     ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
         let length = if let Layout::Stream(length) = self.layout { Some(length.get()) } else { None };
+        let wrapped = self.sse != Sse::Customer;
         let optional = [self.ek_version.is_some(), length.is_some(), self.context.is_some()];
-        out.map(7 + optional.into_iter().map(u64::from).sum::<u64>())?;
+        let always = if wrapped { 7 } else { 4 };
+        out.map(always + optional.into_iter().map(u64::from).sum::<u64>())?;
         out.u8(0)?.u8(VERSION)?;
         out.u8(1)?.u8(self.layout_id())?;
-        out.u8(2)?.str(&self.kms)?;
-        out.u8(3)?.str(&self.ek)?;
+        if wrapped {
+            out.u8(2)?.str(&self.kms)?;
+            out.u8(3)?.str(&self.ek)?;
+        }
         if let Some(version) = &self.ek_version {
             out.u8(4)?.str(version)?;
         }
-        out.u8(5)?.bytes(&self.wrapped_dek)?;
+        if wrapped {
+            out.u8(5)?.bytes(&self.wrapped_dek)?;
+        }
         out.u8(6)?.bytes(salt)?;
         if let Some(length) = length {
             out.u8(7)?.u64(length)?;
         }
-        out.u8(8)?.u8(match self.sse {
-            Sse::Kms => 1,
-            Sse::S3 => 2,
-        })?;
+        out.u8(8)?.u8(self.sse.id())?;
         if let Some(digest) = &self.context {
             out.u8(9)?.bytes(digest)?;
         }
@@ -114,10 +144,10 @@ impl Header {
             return Err(Error::UnknownVersion);
         }
         let layout = fields.required(1, Decoder::u8)?;
-        let kms = fields.required(2, Decoder::str)?.to_owned();
-        let ek = fields.required(3, Decoder::str)?.to_owned();
+        let kms = fields.optional(2, Decoder::str)?.unwrap_or_default().to_owned();
+        let ek = fields.optional(3, Decoder::str)?.unwrap_or_default().to_owned();
         let ek_version = fields.optional(4, Decoder::str)?.map(str::to_owned);
-        let wrapped_dek = fields.required(5, Decoder::bytes)?.to_vec();
+        let wrapped_dek = fields.optional(5, Decoder::bytes)?.unwrap_or_default().to_vec();
         let salt = array(fields.required(6, Decoder::bytes)?)?;
         let length = fields.optional(7, Decoder::u64)?;
         let sse = fields.required(8, Decoder::u8)?;
@@ -128,11 +158,7 @@ impl Header {
             (2, None) => Layout::Composite,
             _ => return Err(Error::NotAnEnvelope),
         };
-        let sse = match sse {
-            1 => Sse::Kms,
-            2 => Sse::S3,
-            _ => return Err(Error::NotAnEnvelope),
-        };
+        let sse = Sse::from_id(sse).ok_or(Error::NotAnEnvelope)?;
         let header = Self { layout, kms, ek, ek_version, wrapped_dek, sse, context };
         if header.fits() { Ok((header, salt)) } else { Err(Error::NotAnEnvelope) }
     }

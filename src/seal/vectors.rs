@@ -62,7 +62,7 @@ fn sealing_gives_the_vectors() {
             ek: text(vector, "ek").into(),
             ek_version: vector["ek_version"].as_str().map(str::to_owned),
             wrapped_dek: hex::decode(text(vector, "wrapped_dek")).unwrap(),
-            sse: if vector["sse"] == 1 { Sse::Kms } else { Sse::S3 },
+            sse: Sse::from_id(vector["sse"].as_u64().unwrap() as u8).unwrap(),
             context: vector["context"].is_string().then(|| bytes(vector, "context")),
         };
         let client = vector["client"].as_object().map(|client| {

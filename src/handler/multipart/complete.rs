@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::own::unwell;
 use super::super::target::Target;
-use super::super::{Answer, Rooms, forward, get, open};
+use super::super::{Answer, Rooms, forward, get, open, sealing};
 use super::list::stored_parts;
 use super::state::Record;
 use super::sums::{ObjectChecksum, of_manifest};
@@ -135,7 +135,7 @@ impl Completion<'_> {
         let (bucket, key) = call.object()?;
         let id = upload_id(call)?;
         let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, true).await?;
-        let opened = record.open(rooms, bucket, key).await?;
+        let opened = record.open(rooms, bucket, key, call.customer_key()).await?;
         let etags: HashMap<u32, &str> =
             wanted.iter().map(|(_, part)| (part.part_number, part.etag.as_str())).collect();
         let named =
@@ -296,8 +296,8 @@ impl Completion<'_> {
         let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
         let completed: Completed = from_store(&text)?;
         let envelope = record.envelope()?;
-        let header = envelope.header();
-        let headers = response::for_sealed(&parts.headers, header.sse, &header.ek);
+        let encryption = sealing::shown(envelope.header(), self.call.customer_key());
+        let headers = response::for_sealed(&parts.headers, &encryption);
         match (completed.code, completed.etag) {
             (None, Some(etag)) => {
                 let shown = checksum.map(ObjectChecksum::shown);
@@ -321,12 +321,17 @@ impl Completion<'_> {
     async fn before(&self, wanted: &[(PartNumber, CompletedPart)]) -> Result<Option<Answer>> {
         let (rooms, call) = (self.rooms, self.call);
         let (bucket, key) = call.object()?;
-        let target = Target { bucket, key, version: None, who: call.who() };
+        let target = Target { bucket, key, version: None, who: call.who(), customer: call.customer_key() };
         let store = rooms.backend.send(target.request(Method::HEAD)).await?;
         if !store.status().is_success() {
             return Ok(None);
         }
-        let Some(sealed) = open::sealed(rooms, target, store.headers()).await? else { return Ok(None) };
+        let sealed = match open::sealed(rooms, target, store.headers()).await {
+            // Under a client's key that this request does not bring along: another object, for all that can be told.
+            Err(why) if why.code() == Code::InvalidRequest => None,
+            other => other?,
+        };
+        let Some(sealed) = sealed else { return Ok(None) };
         let Some(known) = &sealed.composite else { return Ok(None) };
         let listed = known.manifest.parts().iter().map(|part| part.number);
         let same = listed.eq(wanted.iter().map(|(number, _)| *number));
@@ -341,7 +346,7 @@ impl Completion<'_> {
         let mut headers = store.headers().clone();
         let of_answer = ["x-amz-version-id", "x-amz-expiration", "x-amz-request-id", "x-amz-id-2", "server"];
         remove_all(&mut headers, |name| !of_answer.contains(&name));
-        self.result(response::for_sealed(&headers, sealed.sse, &sealed.ek), etag, checksum).map(Some)
+        self.result(response::for_sealed(&headers, &sealed.encryption), etag, checksum).map(Some)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::super::{Answer, Rooms, forward, get, put};
+use super::super::{Answer, Rooms, forward, get, sealing};
 use super::state::Record;
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::{self, gather};
@@ -18,15 +18,13 @@ use crate::seal::Layout;
 
 const ANSWER_MAX: usize = 64 * 1024;
 
-pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<Answer> {
+pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<Answer> {
     let (bucket, key) = call.object()?;
-    let ek = write.ek();
-    let sse = put::requested_sse(call.headers(), ek.ek.as_str())?;
     let checksum = checksum(call.headers())?;
-    let (envelope, _) = put::fresh_envelope(rooms, ek, (bucket, key), Layout::Composite, sse, 0).await?;
+    let (envelope, _) = sealing::fresh_envelope(rooms, &write, (bucket, key), Layout::Composite, 0).await?;
 
     let mut store_headers = StoreHeaders::for_object(call.headers());
-    store_headers.set_envelope(&envelope)?;
+    store_headers.set_envelope(&envelope, write.context())?;
     let request = StoreRequest::new(Method::POST, Some(bucket), Some(key), store_headers, call.who())
         .query(call.query().pick(&["uploads"]));
     let store = rooms.backend.send(request).await?;
@@ -37,9 +35,13 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
     let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
     let Initiated { upload_id } = from_store(&text)?;
 
-    let record = Record::new((bucket, key), upload_id.clone(), &envelope, checksum);
+    let record = Record::new((bucket, key), upload_id.clone(), &envelope, write.context(), checksum);
     let named = record.checksum_names();
-    if let Err(why) = rooms.uploads.save(rooms, call.who(), bucket, record).await {
+    let saved = async {
+        let record = record.with_key(rooms, (bucket, key), &write).await?;
+        rooms.uploads.save(rooms, call.who(), bucket, record).await
+    };
+    if let Err(why) = saved.await {
         // Without its record nobody could go on with it.
         let query = crate::s3::Query::from_pairs([("uploadId", upload_id.as_str())]);
         let abort =
@@ -48,7 +50,7 @@ pub(super) async fn create(rooms: &Rooms, call: &Call, write: Write) -> Result<A
         return Err(why);
     }
     let xml = to_xml(&InitiateResult::new(bucket.as_str(), key.as_str(), &upload_id));
-    let mut headers = response::for_sealed(&parts.headers, sse, ek.ek.as_str());
+    let mut headers = response::for_sealed(&parts.headers, &sealing::written(&write));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     for (header, value) in [("x-amz-checksum-algorithm", named.0), ("x-amz-checksum-type", named.1)] {

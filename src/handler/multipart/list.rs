@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::super::{Answer, Rooms, forward, get};
+use super::super::{Answer, Rooms, forward, get, sealing};
 use super::{MANIFEST, no_such_upload, upload_id};
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::{self, gather};
@@ -108,7 +108,7 @@ pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     page.parts = parts;
 
     let envelope = record.envelope()?;
-    let mut headers = response::for_sealed(&headers, envelope.header().sse, &envelope.header().ek);
+    let mut headers = response::for_sealed(&headers, &sealing::shown(envelope.header(), call.customer_key()));
     let xml = to_xml(&page);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));

@@ -11,6 +11,7 @@ mod part_copy;
 mod state;
 mod sums;
 
+pub(super) use create::create;
 pub use gc::{Collector, Kept, Upload};
 pub(super) use part_copy::upload_part_copy;
 pub use state::{StateConfig, Uploads};
@@ -22,21 +23,14 @@ use super::{Answer, Rooms, forward};
 use crate::backend::{StoreHeaders, StoreRequest};
 use crate::body::ByteBody;
 use crate::operation::{Call, Operation};
-use crate::policy::Write;
 use crate::s3::{Code, Error, Result};
 use crate::seal::PartNumber;
 
 /// S3's number for the manifest, past those that clients may use.
 const MANIFEST: u32 = 10_000;
 
-pub(super) async fn run(
-    rooms: &std::sync::Arc<Rooms>,
-    call: Call,
-    write: Write,
-    body: ByteBody,
-) -> Result<Answer> {
+pub(super) async fn run(rooms: &std::sync::Arc<Rooms>, call: Call, body: ByteBody) -> Result<Answer> {
     match call.operation() {
-        Operation::CreateMultipartUpload => create::create(rooms, &call, write).await,
         Operation::UploadPart => part::upload_part(rooms, call, body).await,
         Operation::CompleteMultipartUpload => complete::complete(rooms, call, body).await,
         Operation::ListParts => list::list_parts(rooms, &call).await,

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::super::own::unwell;
 use super::super::put::{MAX_PUT, send_sealed};
-use super::super::{Answer, Rooms, copy};
+use super::super::{Answer, Rooms, copy, sealing};
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{ByteBody, Checked, SealedBody};
@@ -38,8 +38,8 @@ pub(super) async fn send_part(
     let aside = length.get() < rooms.backend.min_part();
     // The store itself refuses a part of an upload that has ended, but not an object beside it.
     let record = rooms.uploads.find(rooms, call.who(), (bucket, key), upload_id, aside).await?;
-    let opened = record.open(rooms, bucket, key).await?;
-    let (sse, ek) = (opened.header().sse, opened.header().ek.clone());
+    let opened = record.open_for_part(rooms, bucket, key, call.customer_key()).await?;
+    let encryption = sealing::shown(opened.header(), call.customer_key());
 
     let outcome = checked.outcome();
     let sealed = StoreBody::sealed(SealedBody::new(checked, opened.part_sealer(number, length)?));
@@ -53,7 +53,7 @@ pub(super) async fn send_part(
         StoreRequest::new(Method::PUT, Some(bucket), Some(key), headers, call.who())
             .query(Query::from_pairs([("partNumber", number.as_str()), ("uploadId", id)]))
     };
-    let mut answer = send_sealed(rooms, request.body(sealed), outcome, sse, &ek).await?;
+    let mut answer = send_sealed(rooms, request.body(sealed), outcome, &encryption).await?;
     if aside && !answer.status().is_success() {
         return Err(unwell(answer.status()));
     }

@@ -15,13 +15,12 @@ use crate::s3::{Code, Error, Result, copy, xml};
 
 pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
     let (number, id) = (part_number(&call)?, upload_id(&call)?.to_owned());
-    copying::refuse_customer_key(&call, &copied)?;
     let range = copy::range(call.headers())?;
-    let mut headers: HeaderMap = copy::conditions(call.headers());
+    let mut headers: HeaderMap = copying::reading_headers(&call, &copied);
     if let Some(range) = range {
         headers.insert(header::RANGE, range.to_header());
     }
-    let reading = call.reading(copied.source(), Operation::GetObject, headers);
+    let reading = call.reading(copied.source(), Operation::GetObject, headers)?;
     let answer = get::get_object(rooms, &reading, copied.read()).await?;
     match answer.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
@@ -43,7 +42,9 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
     }
     let checked = copying::checked(rooms, plain, length)?;
     let answer = match copied.target() {
-        Target::Sealed(_) => send_part(rooms, &call, number, &id, checked).await.map_err(copying::source)?,
+        Target::Part | Target::Sealed(_) => {
+            send_part(rooms, &call, number, &id, checked).await.map_err(copying::source)?
+        }
         Target::Plain(leave) => {
             let outcome = checked.outcome();
             let mut headers = StoreHeaders::for_object(call.headers());

@@ -12,16 +12,20 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::super::open::{self, Given};
 use super::super::own::{Kind, Own, Start, unwell, written};
-use super::super::{Rooms, open};
+use super::super::{Rooms, sealing};
 use super::no_such_upload;
 use crate::auth::Who;
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{self, gather};
+use crate::kms::Context;
+use crate::policy::Write;
 use crate::s3::address::RESERVED_PREFIX;
+use crate::s3::encryption::CustomerKey;
 use crate::s3::listing::Listed;
 use crate::s3::multipart::MAX_PARTS;
-use crate::s3::{Bucket, Key, Result};
+use crate::s3::{Bucket, Code, Error, Key, Result};
 use crate::seal::{self, Envelope, Opened, PartNumber};
 
 /// Records kept in memory, and for how long: they never change.
@@ -30,6 +34,9 @@ const TIME: Duration = Duration::from_secs(3600);
 
 /// Where it stands under the reserved prefix.
 pub(super) const FOLDER: &str = "uploads/";
+
+/// The name of the record beside the parts.
+const RECORD: &str = "record";
 
 /// The most bytes of a record.
 const RECORD_MAX: usize = 64 * 1024;
@@ -67,6 +74,13 @@ pub(super) struct Record {
     key: String,
     pub(super) upload_id: String,
     envelope: String,
+    /// The client's encryption context, as it stands beside the envelope.
+    #[serde(default)]
+    context: Option<String>,
+    /// The upload's key once more, sealed under an EK: of an upload under a client's own key (SSE-C), which is completed
+    /// by a request that need not bring it along.
+    #[serde(default)]
+    kept_key: Option<String>,
     /// The header of the checksum that the client chose, and its type.
     pub(super) checksum: Option<(String, String)>,
 }
@@ -76,10 +90,28 @@ impl Record {
         (bucket, key): (&Bucket, &Key),
         upload_id: String,
         envelope: &Envelope,
+        context: Option<&Context>,
         checksum: Option<(String, String)>,
     ) -> Self {
         let (bucket, key) = (bucket.as_str().to_owned(), key.as_str().to_owned());
-        Self { bucket, key, upload_id, envelope: envelope.encode(), checksum }
+        let context = context.map(Context::to_header);
+        Self { bucket, key, upload_id, envelope: envelope.encode(), context, kept_key: None, checksum }
+    }
+
+    /// With the upload's key kept, if it is under a client's own. It opens where the record stands, and is no envelope of
+    /// the object. The client's key itself is kept nowhere.
+    pub(super) async fn with_key(
+        mut self,
+        rooms: &Rooms,
+        (bucket, object): (&Bucket, &Key),
+        write: &Write,
+    ) -> Result<Self> {
+        if write.customer().is_some() {
+            let opened = self.open_under(rooms, bucket, object, write.customer()).await?;
+            let kept = sealing::kept(rooms, write.ek(), (bucket, &key(&self.id(), RECORD)), &opened).await?;
+            self.kept_key = Some(kept.encode());
+        }
+        Ok(self)
     }
 
     fn id(&self) -> String {
@@ -104,9 +136,59 @@ impl Record {
         Ok(Envelope::parse(&self.envelope)?)
     }
 
-    /// The upload's key.
-    pub(super) async fn open(&self, rooms: &Rooms, bucket: &Bucket, key: &Key) -> Result<Opened> {
-        open::opened(&rooms.keys, &self.envelope()?, bucket, key).await
+    /// The upload's key, for a part of it.
+    ///
+    /// Errors: InvalidRequest for a client's key that is missing, or another than the upload's.
+    pub(super) async fn open_for_part(
+        &self,
+        rooms: &Rooms,
+        bucket: &Bucket,
+        key: &Key,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Opened> {
+        let opened = self.open_under(rooms, bucket, key, customer).await;
+        opened.map_err(|error| match error.code() {
+            Code::InvalidRequest if customer.is_none() => Error::new(
+                Code::InvalidRequest,
+                "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate \
+                 encryption parameters.",
+            ),
+            Code::AccessDenied | Code::InvalidRequest => Error::new(
+                Code::InvalidRequest,
+                "The provided encryption parameters did not match the ones used originally to initiate the multipart upload.",
+            ),
+            _ => error,
+        })
+    }
+
+    /// The upload's key, for its completion: by the client's own, or by what is kept for a request without it.
+    pub(super) async fn open(
+        &self,
+        rooms: &Rooms,
+        bucket: &Bucket,
+        object: &Key,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Opened> {
+        let Some(kept) = self.kept_key.as_ref().filter(|_| customer.is_none()) else {
+            return self.open_under(rooms, bucket, object, customer).await;
+        };
+        let (kept, at) = (Envelope::parse(kept)?, key(&self.id(), RECORD));
+        let given = Given { bucket, key: &at, customer: None, context: None };
+        let opened = open::opened(&rooms.keys, &kept, given).await?;
+        // The very key that sealed the parts, whatever the record has come to say.
+        let same = opened.commitment() == *self.envelope()?.commitment();
+        if same { Ok(opened) } else { Err(seal::Error::Tampered.into()) }
+    }
+
+    async fn open_under(
+        &self,
+        rooms: &Rooms,
+        bucket: &Bucket,
+        key: &Key,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Opened> {
+        let given = Given { bucket, key, customer, context: self.context.as_deref() };
+        open::opened(&rooms.keys, &self.envelope()?, given).await
     }
 }
 
@@ -120,7 +202,7 @@ impl Uploads {
     pub(super) async fn save(&self, rooms: &Rooms, who: &Who, bucket: &Bucket, record: Record) -> Result<()> {
         let id = record.id();
         let text = serde_json::to_string(&record).expect("texts are JSON");
-        let request = self.request(Method::PUT, bucket, &id, "record", who).body(StoreBody::record(text));
+        let request = self.request(Method::PUT, bucket, &id, RECORD, who).body(StoreBody::record(text));
         written(rooms.backend.send(request).await?)?;
         self.records.insert(id, Arc::new(record));
         Ok(())
@@ -218,7 +300,7 @@ impl Uploads {
 ///
 /// Errors: the integrity error for that of another upload.
 pub(super) async fn read(own: &Own<'_>, of: &str) -> Result<Option<Record>> {
-    let store = own.rooms.backend.send(own.request(Method::GET, Some(&key(of, "record")))).await?;
+    let store = own.rooms.backend.send(own.request(Method::GET, Some(&key(of, RECORD)))).await?;
     match store.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Ok(None),
