@@ -109,11 +109,11 @@ impl Fixture {
     }
 
     async fn write(&self) -> Result<WrappedDek, Error> {
-        self.keys.for_write("k", &EK, &BUCKET, 1).await.map(|key| key.wrapped.clone())
+        self.keys.for_write("k", &EK, &*BUCKET, 1).await.map(|key| key.wrapped.clone())
     }
 
     async fn read(&self, wrapped: &WrappedDek) -> Result<(), Error> {
-        self.keys.for_read("k", &EK, None, wrapped, &BUCKET).await.map(|_| ())
+        self.keys.for_read("k", &EK, None, wrapped, &*BUCKET).await.map(|_| ())
     }
 
     fn lock(&self, locked: bool) {
@@ -173,7 +173,7 @@ async fn the_time_counts_from_the_question() {
     let it = Fixture::new(0);
     let (keys, slow) = (it.keys.clone(), Duration::from_secs(9));
     let writer =
-        tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.unwrap().wrapped.clone() });
+        tokio::spawn(async move { keys.for_write("k", &EK, &*BUCKET, 1).await.unwrap().wrapped.clone() });
     it.reached(1).await;
     // The KMS has judged, and its answer is long on the way.
     it.lock(true);
@@ -189,7 +189,7 @@ async fn a_flush_reaches_answers_that_are_under_way() {
     let it = Fixture::new(0);
     let keys = it.keys.clone();
     let writer =
-        tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.unwrap().wrapped.clone() });
+        tokio::spawn(async move { keys.for_write("k", &EK, &*BUCKET, 1).await.unwrap().wrapped.clone() });
     it.reached(1).await;
     it.lock(true);
     it.keys.flush().await;
@@ -206,7 +206,7 @@ async fn k_07_a_kms_that_is_away_costs_all_who_wait_one_call_and_cached_keys_go_
     let readers: Vec<_> = (0..10)
         .map(|_| {
             let (keys, other) = (it.keys.clone(), other.clone());
-            tokio::spawn(async move { keys.for_read("k", &EK, None, &other, &BUCKET).await.map(|_| ()) })
+            tokio::spawn(async move { keys.for_read("k", &EK, None, &other, &*BUCKET).await.map(|_| ()) })
         })
         .collect();
     for reader in readers {
@@ -223,7 +223,7 @@ async fn a_caller_that_goes_away_does_not_take_the_answer_with_it() {
     let it = Fixture::new(0);
     let ask = || {
         let keys = it.keys.clone();
-        tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.map(|_| ()) })
+        tokio::spawn(async move { keys.for_write("k", &EK, &*BUCKET, 1).await.map(|_| ()) })
     };
     let (first, second) = (ask(), ask());
     it.reached(1).await;
@@ -327,7 +327,7 @@ async fn one_finds_out_whether_the_kms_is_back_and_may_go_away_in_the_middle() {
     it.away(false);
     advance(Duration::from_secs(1)).await;
     let (keys, before) = (it.keys.clone(), it.calls());
-    let trial = tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.map(|_| ()) });
+    let trial = tokio::spawn(async move { keys.for_write("k", &EK, &*BUCKET, 1).await.map(|_| ()) });
     it.reached(before + 1).await;
     let other = WrappedDek::new([9; 32]);
     assert!(
@@ -346,7 +346,7 @@ async fn k_07_an_ek_that_the_kms_can_not_read_does_not_take_the_others_with_it()
     let it = Fixture::new(1000);
     it.write().await.unwrap();
     it.kms.other_away.store(true, Ordering::SeqCst);
-    let other = || async { it.keys.for_write("k", &OTHER, &BUCKET, 1).await.map(|_| ()) };
+    let other = || async { it.keys.for_write("k", &OTHER, &*BUCKET, 1).await.map(|_| ()) };
     for _ in 0..10 {
         assert!(matches!(other().await, Err(Error::Unavailable(_))));
     }
@@ -397,7 +397,7 @@ async fn k_07_a_silent_kms_is_noticed_though_every_caller_goes_away() {
     let it = Fixture::new(0);
     for call in 1..=3 {
         let keys = it.keys.clone();
-        let impatient = tokio::spawn(async move { keys.for_write("k", &EK, &BUCKET, 1).await.map(|_| ()) });
+        let impatient = tokio::spawn(async move { keys.for_write("k", &EK, &*BUCKET, 1).await.map(|_| ()) });
         it.reached(2 * call - 1).await;
         impatient.abort();
         assert!(impatient.await.unwrap_err().is_cancelled());
@@ -428,10 +428,10 @@ async fn health_is_asked_for_when_nothing_else_was_lately() {
 async fn a_kms_that_has_moved_opens_under_its_old_name_too() {
     let it = Fixture::new(1);
     let wrapped = it.write().await.unwrap();
-    let moved = it.keys.for_read("moved", &EK, None, &wrapped, &BUCKET).await;
+    let moved = it.keys.for_read("moved", &EK, None, &wrapped, &*BUCKET).await;
     assert!(moved.is_ok(), "the same key, of the same cache");
     assert_eq!(it.calls(), 1);
-    let unknown = it.keys.for_read("unknown", &EK, None, &wrapped, &BUCKET).await.unwrap_err();
+    let unknown = it.keys.for_read("unknown", &EK, None, &wrapped, &*BUCKET).await.unwrap_err();
     assert_eq!(unknown, Error::NoSuchKms("unknown".into()));
     for (old, new, expected) in
         [("k", "k", "there is a [kms.k]"), ("a", "b", "'b' is not configured; there is k")]
@@ -447,7 +447,7 @@ async fn a_kms_that_has_moved_opens_under_its_old_name_too() {
 #[tokio::test]
 async fn an_idle_proxy_forgets_its_keys() {
     let it = Fixture::with(1, CacheConfig { ttl_secs: 1, ..CacheConfig::default() });
-    let dek = Arc::downgrade(&it.keys.for_write("k", &EK, &BUCKET, 1).await.unwrap().dek);
+    let dek = Arc::downgrade(&it.keys.for_write("k", &EK, &*BUCKET, 1).await.unwrap().dek);
     assert_eq!(dek.strong_count(), 2, "kept for writes and for reads");
     tokio::time::timeout(Duration::from_secs(30), async {
         while dek.strong_count() > 0 {
@@ -461,7 +461,7 @@ async fn an_idle_proxy_forgets_its_keys() {
 #[tokio::test]
 async fn a_flush_wipes_keys_at_once() {
     let it = Fixture::new(1);
-    let dek = Arc::downgrade(&it.keys.for_write("k", &EK, &BUCKET, 1).await.unwrap().dek);
+    let dek = Arc::downgrade(&it.keys.for_write("k", &EK, &*BUCKET, 1).await.unwrap().dek);
     it.keys.flush().await;
     assert_eq!(dek.strong_count(), 0);
 }

@@ -278,7 +278,7 @@ async fn k_08_one_call_for_many_callers() {
 async fn a_dek_is_replaced_once_it_has_served_enough() {
     let limits = CacheConfig { max_objects: 3, max_bytes: 100, ..CacheConfig::default() };
     let (_dir, keys, generated, _) = counting(limits).await;
-    let write = |bytes| keys.for_write("local", &EK_A, &ONE, bytes);
+    let write = |bytes| keys.for_write("local", &EK_A, &*ONE, bytes);
     use std::sync::LazyLock;
     static EK_A: LazyLock<EkName> = LazyLock::new(|| ek("a"));
     static ONE: LazyLock<Bucket> = LazyLock::new(|| bucket("one"));

@@ -256,8 +256,8 @@ async fn tags(
 /// it.
 pub(super) fn reading_headers(call: &Call, copied: &Copied) -> HeaderMap {
     let mut headers = copy::conditions(call.headers());
-    if !copied.read().expects_sealed() {
-        headers.extend(encryption::of_source(call.headers()));
+    if copied.read().expects_sealed() {
+        headers::remove_all(&mut headers, encryption::is_encryption);
     }
     headers
 }

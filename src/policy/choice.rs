@@ -70,9 +70,15 @@ impl<'a> Choice<'a> {
         Ok(Self { seal, requested: Requested::of(call.headers())? })
     }
 
-    /// Whether the bucket's default says anything here.
+    /// Whether the bucket's default says anything here. Where a client can't choose an EK it does not: so a write costs one
+    /// request to the store, as long as nobody is let choose.
     pub(super) fn asks_default(&self) -> bool {
-        !self.seal.locked
+        match &self.requested.method {
+            _ if self.seal.locked => false,
+            Some(Method::Customer) => self.seal.customer_keys,
+            Some(Method::Kms { key: Some(_), .. }) => false,
+            Some(Method::S3 | Method::Kms { key: None, .. }) | None => self.seal.lets_choose(),
+        }
     }
 
     /// The key. `default` is the bucket's, where it was asked for.

@@ -97,6 +97,11 @@ pub(super) struct Seal {
 }
 
 impl Seal {
+    /// Whether a client may name another EK than the rule's.
+    pub(super) fn lets_choose(&self) -> bool {
+        !self.client_eks.is_empty()
+    }
+
     /// Whether an object may be sealed under this EK: the rule's own, or one that a client may name.
     pub(super) fn allows(&self, ek: &EkRef) -> bool {
         let named = || self.client_eks.iter().any(|pattern| pattern.matches(ek.ek.as_str()));

@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use md5::{Digest as _, Md5};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -190,15 +190,6 @@ pub fn is_encryption(name: &str) -> bool {
     name.starts_with(METHOD) || name.starts_with(SOURCE_CUSTOMER)
 }
 
-/// The source's key as the headers of a read of it, for a store that seals with it itself.
-pub fn of_source(headers: &HeaderMap) -> HeaderMap {
-    let own = |name: &HeaderName| {
-        let field = name.as_str().strip_prefix(SOURCE_CUSTOMER)?;
-        HeaderName::try_from(format!("{CUSTOMER}{field}")).ok()
-    };
-    headers.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect()
-}
-
 fn names_customer(headers: &HeaderMap, begins: &str) -> bool {
     headers.keys().any(|name| name.as_str().starts_with(begins))
 }
@@ -219,6 +210,8 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
