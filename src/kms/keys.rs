@@ -227,6 +227,12 @@ impl Keys {
         guard.health(HEALTH).0
     }
 
+    /// Shows in the metrics how these KMSs are, and no others: after others have been shown there.
+    pub fn show(&self, metrics: &Metrics) {
+        metrics.forget_kmss();
+        self.sources.guards.values().for_each(Guard::show);
+    }
+
     /// How long a DEK is kept: so long cached keys go on while their KMS is away.
     pub fn ttl(&self) -> Duration {
         self.ttl
