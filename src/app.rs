@@ -44,10 +44,8 @@ impl Live {
 
     /// Puts another in its place.
     pub fn set(&self, app: App) {
-        let before = std::mem::replace(
-            &mut *self.0.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::new(app),
-        );
+        let before =
+            std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), Arc::new(app));
         // Here, where nobody waits for the lock.
         drop(before);
     }

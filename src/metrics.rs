@@ -92,7 +92,10 @@ impl Default for Metrics {
             &["use", "result"],
         );
         let reloads = IntCounterVec::new(
-            Opts::new("s3veil_config_reloads_total", "Configurations read while running, by result (ok, failed)"),
+            Opts::new(
+                "s3veil_config_reloads_total",
+                "Configurations read while running, by result (ok, failed)",
+            ),
             &["result"],
         );
         // The names that Prometheus has for its own.

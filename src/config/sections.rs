@@ -61,7 +61,8 @@ mod tests {
     fn values_count_and_their_text_does_not() {
         const ONE: &str = "listen = '1'\nlimits.a = 1.5\n[store]\nendpoint = 'x'\nn = 1\n[auth]\nmode = 'a'";
         let one = sections(ONE);
-        let other = "# words\nlimits = { a = 1.5 }\nlisten=\"1\"\nauth.mode='a'\nstore = { n = 1, endpoint = 'x' }";
+        let other =
+            "# words\nlimits = { a = 1.5 }\nlisten=\"1\"\nauth.mode='a'\nstore = { n = 1, endpoint = 'x' }";
         for name in ["listen", "limits", "store", "auth", "absent"] {
             assert!(one.same(name, &sections(other)), "{name}");
         }

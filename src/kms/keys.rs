@@ -204,6 +204,8 @@ impl Keys {
     pub async fn probe(&self, kms: &str, ek: &EkName) -> Result<(), Error> {
         let bucket = Bucket::parse("s3veil-probe").expect("the name is valid");
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bucket };
+        // A refusal of a moment ago says nothing of now: the EK may just have been made.
+        self.sources.refusals.invalidate(&Question::Generate(id.kms.clone(), id.ek.clone())).await;
         let made = self.sources.wrap(&id).await?;
         let id = ReadId { asked: id, version: made.version, wrapped: made.wrapped };
         match made.dek.is_same(&self.sources.unwrap(&id).await?) {

@@ -1,7 +1,9 @@
 //! The judge: whether a call is allowed, and with which key. Only this room makes permits.
 
+mod anonymous;
 mod table;
 
+pub use anonymous::Anonymous;
 pub use table::{EkRef, Mode, Plaintext, RuleConfig, Table};
 
 use table::Effect;
@@ -169,17 +171,14 @@ impl Policy {
 
     /// Judges a call.
     ///
-    /// Errors: AccessDenied (anonymous, a key of s3veil's own, a rule that denies), NotImplemented for what s3veil
+    /// Errors: AccessDenied (anonymous where no rule admits that, a key of s3veil's own, a rule that denies), NotImplemented for what s3veil
     /// can't do on sealed objects, in words.
     pub fn decide(&self, call: &Call) -> Result<Permit> {
         if call.operation() == Operation::Preflight {
             return Ok(Permit::Forward(Forward(())));
         }
         if matches!(call.who(), Who::Anonymous) {
-            return Err(Error::new(
-                Code::AccessDenied,
-                "Anonymous requests are refused. Sign the request with an identity of s3veil.",
-            ));
+            self.admit_anonymous(call)?;
         }
         match (call.bucket(), call.key()) {
             (Some(bucket), Some(key)) => self.object(call, bucket, key),

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::anonymous::Anonymous;
 use crate::kms::EkName;
 use crate::s3::{Bucket, Key};
 
@@ -24,6 +25,9 @@ pub struct RuleConfig {
     /// Whether objects without an envelope may be read.
     #[serde(default)]
     pub plaintext: Plaintext,
+    /// What happens to requests that nobody has signed.
+    #[serde(default)]
+    pub anonymous: Anonymous,
 }
 
 /// What a rule does.
@@ -65,6 +69,7 @@ pub(super) struct Rule {
     bucket: Pattern,
     prefix: String,
     pub(super) effect: Effect,
+    pub(super) anonymous: Anonymous,
 }
 
 /// What a rule does, with what it needs for that.
@@ -79,7 +84,7 @@ pub(super) enum Effect {
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Best first, so that the first match is the winner.
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
 }
 
 impl Effect {
@@ -146,21 +151,24 @@ impl Table {
     }
 
     fn find(&self, bucket: &Bucket, key: &str) -> &Effect {
-        let matches = |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.starts_with(&rule.prefix);
-        self.rules.iter().find(matches).map_or(&Effect::Deny, |rule| &rule.effect)
+        self.rules.iter().find(|rule| rule.covers(bucket, key)).map_or(&Effect::Deny, |rule| &rule.effect)
     }
 
     /// All that an object of the bucket could fall under, keys that no rule names included.
-    ///
-    /// A rule for any key of a more literal pattern shadows what comes after it.
     pub(super) fn bucket(&self, bucket: &Bucket) -> impl Iterator<Item = &Effect> {
+        let any_key = self.reachable(bucket).any(|rule| rule.prefix.is_empty());
+        let rest = (!any_key).then_some(&Effect::Deny);
+        self.reachable(bucket).map(|rule| &rule.effect).chain(rest)
+    }
+
+    /// The rules that an object of the bucket could fall under. One for any key shadows what comes after it.
+    pub(super) fn reachable(&self, bucket: &Bucket) -> impl Iterator<Item = &Rule> {
         let mut shadowed = false;
         let matching = self.rules.iter().filter(|rule| rule.bucket.matches(bucket.as_str()));
-        let rules = matching.map(|rule| (rule.prefix.is_empty(), &rule.effect));
-        rules.chain([(true, &Effect::Deny)]).map_while(move |(any_key, effect)| {
+        matching.take_while(move |rule| {
             let seen = shadowed;
-            shadowed |= any_key;
-            (!seen).then_some(effect)
+            shadowed |= rule.prefix.is_empty();
+            !seen
         })
     }
 }
@@ -182,7 +190,14 @@ impl Rule {
             Mode::Passthrough => Effect::Passthrough,
             Mode::Deny => Effect::Deny,
         };
-        Ok(Self { bucket, prefix: config.prefix, effect })
+        if effect == Effect::Deny && config.anonymous == Anonymous::Forward {
+            return Err("anonymous: \"forward\" does nothing where the mode is \"deny\". Remove one".into());
+        }
+        Ok(Self { bucket, prefix: config.prefix, effect, anonymous: config.anonymous })
+    }
+
+    pub(super) fn covers(&self, bucket: &Bucket, key: &str) -> bool {
+        self.bucket.matches(bucket.as_str()) && key.starts_with(&self.prefix)
     }
 }
 
@@ -313,6 +328,7 @@ mod tests {
                 "policy[0].kms: 'other' is not configured; there is local",
             ),
             (&["bucket = 'a'\nek = 'e'\nmode = 'deny'"], "policy[0].ek: goes with mode = \"seal\" only"),
+            (&["bucket = 'a'\nmode = 'deny'\nanonymous = 'forward'"], "policy[0].anonymous: \"forward\""),
             (&["bucket = 'a'\nek = 'e'", "bucket = 'a'\nek = 'f'"], "policy[1]: a second rule"),
         ] {
             let error = table(rules).unwrap_err();
