@@ -334,7 +334,7 @@ async fn at_minio_the_bucket_policy_decides() {
                 answers.iter().all(|answer| answer == &answers[0]),
                 "{name}: {method} {path}: {answers:?}"
             );
-            // Neither is the one that says yes to all, nor the other to nothing.
+            // It is the policy that decides, and not one answer to all.
             let allowed = answers[0].0.is_success();
             assert!(
                 path != "/k" || allowed == (name == "write" || name == "read" && method != "PUT"),
