@@ -177,7 +177,11 @@ impl Reloader {
         let app = before.clone();
         // Files may lie on a slow disk, and other requests' threads are not to wait for it.
         let built = spawn_blocking(move || build(&source, files, &app, &current, listens)).await;
-        let attempt = built.expect("building does not panic");
+        let attempt = built.unwrap_or_else(|why| {
+            // Whatever a file can do to whoever reads it, it must not end the looking.
+            let why = self.source.say(format!("s3veil failed over it, which is a mistake of its own: {why}"));
+            Attempt { files: self.files.again(), result: Err(Failure { why, again: None }) }
+        });
         let Attempt { files, result: Ok((app, origin)) } = attempt else { return attempt };
         let result = match app.probe_beyond(&before).await {
             Ok(()) => Ok((app, origin)),
