@@ -79,12 +79,16 @@ impl Served {
 
     /// `listen`: as the configuration has it. It serves on loopback in any case.
     async fn start_at(listen: &str, more: &str) -> Self {
+        Self::start_with(listen, more, Vec::new()).await
+    }
+
+    async fn start_with(listen: &str, more: &str, flags: Vec<(&'static str, String)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         init_dev(&directory.path().join("keys")).await.unwrap();
         let store = MemoryStore::start().await;
         let file = directory.path().join("proxy.toml");
         fs::write(&file, Self::text(&directory, &store, listen, more)).unwrap();
-        let source = Source::new(file, Vec::new());
+        let source = Source::new(file, flags);
         let (config, origin) = source.read().unwrap();
         let app = App::build(config).unwrap();
         app.probe().await.unwrap();
@@ -384,6 +388,41 @@ async fn the_stores_credentials_in_files_are_taken_too() {
     served.looks().await;
     assert_eq!(signer(&served).await, "RENEWED!");
     assert!(!Arc::ptr_eq(&rooms, &served.live.get().rooms));
+}
+
+#[tokio::test]
+async fn flags_come_first_again_and_the_admin_token_changes_in_its_file() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let good = format!("{POLICY}{}", one("a", "\"s\""));
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:1\"\ntoken = {{ file = {:?} }}\n", token.path());
+    fs::write(token.path(), "the first of the tokens").unwrap();
+    let mut served = Served::start_with(
+        "127.0.0.1:0",
+        &format!("{good}{admin}"),
+        vec![("listen", "127.0.0.1:7".to_owned())],
+    )
+    .await;
+    let (lines, _guard) = Lines::start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let live = served.live.clone();
+    tokio::spawn(s3veil::admin::serve(move || live.get().admin.clone().unwrap(), listener));
+    let flush = async |token: &str| {
+        let request = http::Request::post("/cache/flush").header("authorization", format!("Bearer {token}"));
+        exchange(address, request.body(full("")).unwrap()).await.unwrap().status.as_u16()
+    };
+    assert_eq!(flush("the first of the tokens").await, 200);
+    fs::write(token.path(), "another of the tokens").unwrap();
+    served.looks().await;
+    assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (401, 200));
+    // Without the section the listener that is there goes on, and so does the token.
+    let text = Served::text(&served.directory, &served.store, "127.0.0.1:9", &good);
+    fs::write(served.path("proxy.toml"), text).unwrap();
+    served.looks().await;
+    assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (401, 200));
+    let log = lines.take();
+    assert!(log.contains("admin.listen: a change") && !log.contains(" listen: a change"), "{log}");
+    assert!(!log.contains("of the tokens"), "{log}");
 }
 
 fn credential(headers: &http::HeaderMap) -> String {
