@@ -38,7 +38,7 @@ pub struct Config {
 pub struct Admin {
     /// Its address and port.
     pub listen: SocketAddr,
-    token: Option<Secret>,
+    token: Option<Arc<Secret>>,
     metrics: Arc<Metrics>,
     rooms: Arc<Rooms>,
     /// The KMSs that the policy seals with, and the EKs there.
@@ -46,8 +46,9 @@ pub struct Admin {
 }
 
 impl Config {
-    /// Errors: a message that names the key and the remedy.
     /// `eks`: those of the policy.
+    ///
+    /// Errors: a message that names the key and the remedy.
     pub fn build(self, metrics: Arc<Metrics>, rooms: Arc<Rooms>, eks: Vec<EkRef>) -> Result<Admin, String> {
         let token = self.token.map(|source| source.load()).transpose();
         let token = token.map_err(|why| format!("admin.token: {why}"))?;
@@ -56,33 +57,42 @@ impl Config {
                 "admin.token: is shorter than {TOKEN_MIN} characters. Make one with 'openssl rand -hex 32'"
             ));
         }
-        let mut kmss = BTreeMap::<_, Vec<_>>::new();
-        for EkRef { kms, ek } in eks {
-            kmss.entry(kms).or_default().push(ek);
-        }
-        Ok(Admin { listen: self.listen, token, metrics, rooms, kmss })
+        let token = token.map(Arc::new);
+        Ok(Admin { listen: self.listen, token, metrics, rooms, kmss: by_kms(eks) })
+    }
+}
+
+fn by_kms(eks: Vec<EkRef>) -> BTreeMap<String, Vec<EkName>> {
+    let mut kmss = BTreeMap::<_, Vec<_>>::new();
+    for EkRef { kms, ek } in eks {
+        kmss.entry(kms).or_default().push(ek);
+    }
+    kmss
+}
+
+/// Serves until the process ends. `current`: what is shown and changed, asked for at each request.
+pub async fn serve(current: impl Fn() -> Arc<Admin> + Clone + Send + 'static, listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let current = current.clone();
+        let service = service_fn(move |request| {
+            let admin = current();
+            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+        });
+        tokio::spawn(
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service),
+        );
     }
 }
 
 impl Admin {
-    /// Serves until the process ends.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            };
-            let admin = self.clone();
-            let service = service_fn(move |request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
-            });
-            tokio::spawn(
-                http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), service),
-            );
-        }
+    /// The same in front of other rooms: for a listener that goes on though the configuration has none by now.
+    pub fn before(&self, rooms: Arc<Rooms>, eks: Vec<EkRef>) -> Self {
+        let (token, metrics) = (self.token.clone(), self.metrics.clone());
+        Self { listen: self.listen, token, metrics, rooms, kmss: by_kms(eks) }
     }
 
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {

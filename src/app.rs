@@ -1,6 +1,6 @@
 //! From the configuration to every room, once.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::admin::Admin;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::handler::{KnownDefaults, Manifests, Rooms, Sizes};
 use crate::kms;
 use crate::metrics::Metrics;
-use crate::policy::{Policy, Table};
+use crate::policy::{EkRef, Policy, Table};
 
 /// Listed objects whose size is remembered.
 const SIZES: u64 = 100_000;
@@ -28,19 +28,73 @@ pub struct App {
     pub admin: Option<Arc<Admin>>,
 }
 
+/// The App in force. It is swapped whole, and whoever has taken it goes on with the one he has.
+pub struct Live(RwLock<Arc<App>>);
+
+impl Live {
+    /// Begins with this one.
+    pub fn new(app: App) -> Self {
+        Self(RwLock::new(Arc::new(app)))
+    }
+
+    /// The one in force now.
+    pub fn get(&self) -> Arc<App> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another in its place.
+    pub fn set(&self, app: App) {
+        let before =
+            std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), Arc::new(app));
+        // Here, where nobody waits for the lock.
+        drop(before);
+    }
+}
+
 impl App {
     /// Builds every room. Nothing is contacted.
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn build(config: Config) -> Result<Self, String> {
-        let kms = config.kms.build()?;
-        let names: Vec<String> = kms.keys().cloned().collect();
+        Self::assemble(config, Arc::default(), None)
+    }
+
+    /// The same in the place of this one. Metrics go on, and so do the rooms that requests are done in if `keep_rooms`: their
+    /// caches stay warm. An admin listener goes on too, with its token, where the configuration has none.
+    ///
+    /// Errors: those of [`App::build`].
+    pub fn rebuild(&self, config: Config, keep_rooms: bool) -> Result<Self, String> {
+        let rooms = keep_rooms.then(|| self.rooms.clone());
+        let mut next = Self::assemble(config, self.metrics.clone(), rooms)?;
+        if let (None, Some(admin)) = (&next.admin, &self.admin) {
+            next.admin = Some(Arc::new(admin.before(next.rooms.clone(), next.policy.eks())));
+        }
+        Ok(next)
+    }
+
+    /// `rooms`: those to go on with, for a configuration that would make the same.
+    fn assemble(config: Config, metrics: Arc<Metrics>, rooms: Option<Arc<Rooms>>) -> Result<Self, String> {
+        let names = config.kms.names();
+        let rooms = match rooms {
+            Some(rooms) => rooms,
+            None => {
+                let kms = config.kms.build()?;
+                Arc::new(Rooms {
+                    backend: config.store.build()?,
+                    keys: config.cache.build(kms, &metrics).with_aliases(config.kms_aliases)?,
+                    sizes: Sizes::new(SIZES),
+                    manifests: Manifests::default(),
+                    uploads: config.state.build()?,
+                    defaults: KnownDefaults::default(),
+                    client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
+                })
+            }
+        };
         let policy = Policy::new(Table::build(config.policy, &names)?);
-        let backend = config.store.build()?;
         let authenticator = config.auth.build().map_err(|why| why.to_string())?;
         for identity in authenticator.identities() {
             if let Some(name) =
-                identity.store_credentials.as_deref().filter(|name| !backend.has_credentials(name))
+                identity.store_credentials.as_deref().filter(|name| !rooms.backend.has_credentials(name))
             {
                 return Err(format!(
                     "auth.identities: '{}' has store = '{name}', and there is no [store.credentials.{name}]. Add it",
@@ -48,17 +102,6 @@ impl App {
                 ));
             }
         }
-        let metrics = Arc::<Metrics>::default();
-        let rooms = Rooms {
-            backend,
-            keys: config.cache.build(kms, &metrics).with_aliases(config.kms_aliases)?,
-            sizes: Sizes::new(SIZES),
-            manifests: Manifests::default(),
-            uploads: config.state.build()?,
-            defaults: KnownDefaults::default(),
-            client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
-        };
-        let rooms = Arc::new(rooms);
         let admin = config.admin.map(|admin| admin.build(metrics.clone(), rooms.clone(), policy.eks()));
         let admin = admin.transpose()?.map(Arc::new);
         Ok(Self { authenticator, policy, rooms, metrics, admin })
@@ -68,8 +111,25 @@ impl App {
     ///
     /// Errors: a message that names each EK and what is wrong with it.
     pub async fn probe(&self) -> Result<(), String> {
+        self.probe_each(self.policy.eks()).await
+    }
+
+    /// The same in the place of another. With its KMSs, its EKs have had their probe: one that has been disabled since, or whose
+    /// KMS is away, must not keep a change of policy or identities from coming into force.
+    ///
+    /// Errors: those of [`App::probe`].
+    pub async fn probe_beyond(&self, before: &Self) -> Result<(), String> {
+        let mut eks = self.policy.eks();
+        if Arc::ptr_eq(&self.rooms, &before.rooms) {
+            let probed = before.policy.eks();
+            eks.retain(|ek| !probed.contains(ek));
+        }
+        self.probe_each(eks).await
+    }
+
+    async fn probe_each(&self, eks: Vec<EkRef>) -> Result<(), String> {
         let mut wrong = Vec::new();
-        for ek in self.policy.eks() {
+        for ek in eks {
             if let Err(why) = self.rooms.keys.probe(&ek.kms, &ek.ek).await {
                 let (name, kms) = (ek.ek.as_str(), &ek.kms);
                 let remedy = match why {

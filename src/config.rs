@@ -2,16 +2,21 @@
 //! configurations, no more.
 
 mod minio_env;
+mod sections;
+
+pub use sections::Sections;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Deserialize;
 
+use crate::aws::credentials::CredentialsConfig;
+use crate::secret::SecretSource;
 use crate::{auth, backend, kms, policy};
 
 /// What `proxy.toml` holds.
@@ -67,25 +72,45 @@ impl Config {
     ///
     /// Errors: one line per mistake with file, key, value and remedy.
     pub fn load(file: &Path, flags: &[(&str, String)]) -> Result<Self, String> {
+        Self::load_sections(file, flags).map(|(config, _)| config)
+    }
+
+    /// The same, and its sections to compare with others.
+    ///
+    /// Errors: as those of [`Config::load`].
+    pub fn load_sections(file: &Path, flags: &[(&str, String)]) -> Result<(Self, Sections), String> {
         let mut figment = read(file)?;
         for (key, value) in flags {
             figment = figment.merge(Serialized::global(key, value));
         }
-        Self::extract(figment, file)
-    }
-
-    fn extract(figment: Figment, file: &Path) -> Result<Self, String> {
         let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
         config.log.filter().map_err(|why| format!("{}: {why}", file.display()))?;
-        if config.auth.mode == auth::Mode::Trusted && !config.listen.ip().is_loopback() {
-            return Err(format!(
-                "{}: auth.mode: 'trusted' lets in whoever connects, and listen = '{}' is not loopback. Listen on \
-                 127.0.0.1, or set mode = \"sigv4\"",
-                file.display(),
-                config.listen
-            ));
+        config.may_listen(config.listen).map_err(|why| format!("{}: {why}", file.display()))?;
+        Ok((config, Sections::of(&figment)))
+    }
+
+    /// Whether clients may be let in in this way at this address.
+    ///
+    /// Errors: a message that names the key, its value and the remedy.
+    pub fn may_listen(&self, listen: SocketAddr) -> Result<(), String> {
+        if self.auth.mode != auth::Mode::Trusted || listen.ip().is_loopback() {
+            return Ok(());
         }
-        Ok(config)
+        Err(format!(
+            "auth.mode: 'trusted' lets in whoever connects, and listen = '{listen}' is not loopback. Listen on \
+             127.0.0.1, or set mode = \"sigv4\""
+        ))
+    }
+
+    /// The files that secrets of the clients and of the admin listener are read from.
+    pub fn front_files(&self) -> Vec<PathBuf> {
+        let token = self.admin.iter().flat_map(|admin| &admin.token).flat_map(SecretSource::files);
+        self.auth.files().into_iter().chain(token).collect()
+    }
+
+    /// The files that the store's credentials are read from, once.
+    pub fn store_files(&self) -> Vec<PathBuf> {
+        self.store.credentials.values().flat_map(CredentialsConfig::files).collect()
     }
 }
 

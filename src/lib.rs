@@ -48,6 +48,8 @@ pub mod admin;
 pub mod app;
 // All settings.
 pub mod config;
+// The configuration read again in a running process.
+pub mod reload;
 // The log.
 pub mod telemetry;
 

@@ -1,6 +1,6 @@
 //! Every metric, declared once. Label values are bounded: operations, status classes, blame.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use prometheus::{
@@ -22,6 +22,9 @@ pub struct Metrics {
     kms_seconds: HistogramVec,
     kms_up: IntGaugeVec,
     dek_cache: IntCounterVec,
+    reloads: IntCounterVec,
+    reload_good: IntGauge,
+    reload_time: IntGauge,
 }
 
 /// What is counted of one KMS.
@@ -88,6 +91,22 @@ impl Default for Metrics {
             ),
             &["use", "result"],
         );
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "s3veil_config_reloads_total",
+                "Configurations read while running, by result (ok, failed)",
+            ),
+            &["result"],
+        );
+        // The names that Prometheus has for its own.
+        let reload_good = IntGauge::new(
+            "s3veil_config_last_reload_successful",
+            "1 while the configuration in force is the one that was read last, 0 while that one can't be used",
+        );
+        let reload_time = IntGauge::new(
+            "s3veil_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read, in Unix time",
+        );
         let in_flight = IntGauge::new("s3veil_in_flight", "Requests whose answer has not begun");
         let built = "names and labels are constants that Prometheus allows";
         let metrics = Self {
@@ -100,6 +119,9 @@ impl Default for Metrics {
             kms_seconds: kms_seconds.expect(built),
             kms_up: kms_up.expect(built),
             dek_cache: dek_cache.expect(built),
+            reloads: reloads.expect(built),
+            reload_good: reload_good.expect(built),
+            reload_time: reload_time.expect(built),
         };
         for collector in [
             Box::new(metrics.requests.clone()) as Box<dyn prometheus::core::Collector>,
@@ -110,9 +132,17 @@ impl Default for Metrics {
             Box::new(metrics.kms_seconds.clone()),
             Box::new(metrics.kms_up.clone()),
             Box::new(metrics.dek_cache.clone()),
+            Box::new(metrics.reloads.clone()),
+            Box::new(metrics.reload_good.clone()),
+            Box::new(metrics.reload_time.clone()),
         ] {
             metrics.registry.register(collector).expect("each metric is registered once");
         }
+        // Both are there from the start, so that a rise from none is seen.
+        for result in ["ok", "failed"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
+        metrics.config_taken(SystemTime::now());
         metrics
     }
 }
@@ -131,6 +161,26 @@ impl Metrics {
             };
             self.errors.with_label_values(&[operation, blame]).inc();
         }
+    }
+
+    /// The configuration has been read again, and is in force or not.
+    pub fn reload(&self, taken: bool) {
+        self.reloads.with_label_values(&[if taken { "ok" } else { "failed" }]).inc();
+        match taken {
+            true => self.config_taken(SystemTime::now()),
+            false => self.reload_good.set(0),
+        }
+    }
+
+    fn config_taken(&self, now: SystemTime) {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.reload_good.set(1);
+        self.reload_time.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// Shows no KMS as up or away until it says so itself: others are in force now.
+    pub fn forget_kmss(&self) {
+        self.kms_up.reset();
     }
 
     /// The metrics of the KMS of this name: one of the configuration's, so they are few.

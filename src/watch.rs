@@ -4,13 +4,18 @@
 //! next use. There is no watcher to start or to lose events: a look at the file's status is cheaper than any request that
 //! needs what is in it.
 
+mod content;
+
+pub use content::Contents;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a file's status says of its content.
-type Stamp = Option<(u64, i64, i64, u64)>;
+/// What a file's status says of its content: inode, times of the last change of content and of anything, length. The second
+/// time can't be set by hand, so a copy that keeps the first is seen too.
+type Stamp = Option<(u64, [i64; 4], u64)>;
 
 /// A value that was made from files, made again when one of them is another.
 pub struct Watched<T> {
@@ -59,7 +64,8 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 
 fn stamp(file: &Path) -> Stamp {
     let data = fs::metadata(file).ok()?;
-    Some((data.ino(), data.mtime(), data.mtime_nsec(), data.len()))
+    let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
+    Some((data.ino(), times, data.len()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in the order of travel. A room uses only rooms before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "watch",
     "metrics",
     "net",
@@ -27,6 +27,7 @@ const ORDER: [&str; 20] = [
     "telemetry",
     "config",
     "app",
+    "reload",
 ];
 
 /// Uses against the order, each with its reason.

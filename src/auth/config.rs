@@ -1,6 +1,7 @@
 //! The `[auth]` section of the configuration, and how it becomes an [`Authenticator`].
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -91,6 +92,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The files that secrets are read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let sources = |identity: &'_ IdentityConfig| {
+            let token = identity.session_token.iter().flat_map(SecretSource::files);
+            identity.secret_key.files().into_iter().chain(token).collect::<Vec<_>>()
+        };
+        self.identities.iter().flat_map(sources).collect()
+    }
+
     /// Reads the secrets and checks everything once.
     pub fn build(self) -> Result<Authenticator, ConfigError> {
         if self.mode == Mode::Sigv4 && self.identities.is_empty() {

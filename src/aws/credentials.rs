@@ -1,6 +1,7 @@
 //! Credentials as the configuration gives them: static, from files or from the environment.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
@@ -33,6 +34,12 @@ pub struct Credentials {
 }
 
 impl CredentialsConfig {
+    /// The files whose change changes them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let sources = [Some(&self.access_key), Some(&self.secret_key), self.session_token.as_ref()];
+        sources.into_iter().flatten().flat_map(SecretSource::files).collect()
+    }
+
     /// Reads the files and variables.
     ///
     /// Errors: a message that names the key, the file or variable, and the remedy.

@@ -253,11 +253,20 @@ impl Backend {
         let (mut parts, ()) =
             Request::builder().method(method).uri(uri).body(()).expect("all parts are valid").into_parts();
         parts.headers = headers;
-        if let Some(name) = signer {
-            let credentials = self.credentials.get(&name).ok_or(Error::Credentials(name))?;
-            sign_request(&mut parts, hash, credentials, (&self.region, "s3"), SystemTime::now())?;
-        } else if hash != BodyHash::Unsigned {
-            return Err(Error::Address("an unsigned request has no signed body".into()));
+        match (signer, hash) {
+            (Some(name), hash) => {
+                let credentials = self.credentials.get(&name).ok_or(Error::Credentials(name))?;
+                sign_request(&mut parts, hash, credentials, (&self.region, "s3"), SystemTime::now())?;
+            }
+            (None, BodyHash::Unsigned) => {}
+            // Stores know by this alone that the body is framed.
+            (None, BodyHash::UnsignedTrailer) => {
+                let framed = HeaderValue::from_static("STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+                parts.headers.insert("x-amz-content-sha256", framed);
+            }
+            (None, BodyHash::Sha256(_)) => {
+                return Err(Error::Address("an unsigned request has no signed body".into()));
+            }
         }
         Ok(expect_continue(Request::from_parts(parts, body), length))
     }

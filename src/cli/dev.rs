@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use crate::app::App;
+use crate::app::{App, Live};
 use crate::config::Config;
 use crate::kms::local::{DEV_EK, init_dev};
 use crate::telemetry::LogConfig;
@@ -52,7 +52,7 @@ impl Dev {
             .await
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
         print!("{}", welcome(listener.local_addr()?, &self.data));
-        crate::listener::serve(Arc::new(app), listener, super::asked_to_stop()).await;
+        crate::listener::serve(Arc::new(Live::new(app)), listener, super::asked_to_stop()).await;
         Ok(())
     }
 }

@@ -67,6 +67,11 @@ pub enum KmsConfig {
 }
 
 impl Config {
+    /// The KMSs' names.
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Builds every KMS. None is contacted.
     ///
     /// Errors: a message that names the key and the remedy.

@@ -111,6 +111,11 @@ impl Guard {
         Self { kms, state: Mutex::default(), checking: tokio::sync::Mutex::new(()), metrics }
     }
 
+    /// Shows in the metrics how it is.
+    pub(super) fn show(&self) {
+        self.metrics.up(self.lock().health() == Health::Up);
+    }
+
     /// Asks about an EK, in time and not too often.
     ///
     /// Errors: the KMS's; [`Error::Unavailable`] at once while the EK's circuit is open.

@@ -204,6 +204,8 @@ impl Keys {
     pub async fn probe(&self, kms: &str, ek: &EkName) -> Result<(), Error> {
         let bucket = Bucket::parse("s3veil-probe").expect("the name is valid");
         let id = WriteId { kms: kms.to_owned(), ek: ek.clone(), bound: Bound::from(&bucket) };
+        // A refusal of a moment ago says nothing of now: the EK may just have been made.
+        self.sources.refusals.invalidate(&Question::Generate(id.kms.clone(), id.ek.clone())).await;
         let made = self.sources.wrap(&id).await?;
         let id = ReadId { asked: id, version: made.version, wrapped: made.wrapped };
         match made.dek.is_same(&self.sources.unwrap(&id).await?) {
@@ -225,6 +227,12 @@ impl Keys {
         // Whoever asks for readiness has little patience. One that takes longer shows in the next answer.
         timeout(HEALTH_WAIT, check).await.ok();
         guard.health(HEALTH).0
+    }
+
+    /// Shows in the metrics how these KMSs are, and no others: after others have been shown there.
+    pub fn show(&self, metrics: &Metrics) {
+        metrics.forget_kmss();
+        self.sources.guards.values().for_each(Guard::show);
     }
 
     /// How long a DEK is kept: so long cached keys go on while their KMS is away.

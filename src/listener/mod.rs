@@ -20,7 +20,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::Live;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 const BUFFER: usize = crate::net::BUFFER;
 
 /// Serves until `stop` comes, then lets requests at work finish.
-pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(live: Arc<Live>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
     server
@@ -54,7 +54,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, peer)) => connect(&app, &server, &connections, closing.clone(), stream, peer),
+            Ok((stream, peer)) => connect(&live, &server, &connections, closing.clone(), stream, peer),
             Err(why) => {
                 // Out of file descriptors, most likely: others are still served, and some will end.
                 tracing::warn!(%why, "no connection can be accepted");
@@ -69,7 +69,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
 }
 
 fn connect(
-    app: &Arc<App>,
+    live: &Arc<Live>,
     server: &auto::Builder<TokioExecutor>,
     connections: &GracefulShutdown,
     mut closing: watch::Receiver<()>,
@@ -77,9 +77,10 @@ fn connect(
     peer: SocketAddr,
 ) {
     stream.set_nodelay(true).ok();
-    let app = app.clone();
+    let live = live.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let app = app.clone();
+        // Once: a request ends with what it has begun with, and sees nothing of another configuration.
+        let app = live.get();
         async move {
             let (parts, body) = request.into_parts();
             let version = parts.version;

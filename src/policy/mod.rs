@@ -1,9 +1,11 @@
 //! The judge: whether a call is allowed, and with which key. Only this room makes permits.
 
+mod anonymous;
 mod bucket;
 mod choice;
 mod table;
 
+pub use anonymous::Anonymous;
 pub use bucket::{BucketDefault, Defaults, Settable};
 pub use choice::Write;
 pub use table::{EkRef, Mode, Plaintext, RuleConfig, Table};
@@ -167,18 +169,15 @@ impl Policy {
 
     /// Judges a call. `defaults` is asked for the bucket's default encryption, where that has a say.
     ///
-    /// Errors: AccessDenied (anonymous, a key of s3veil's own, a rule that denies or does not let a client choose),
-    /// NotImplemented for what s3veil can't do on sealed objects, in words; InvalidArgument for a method of encryption that
-    /// is none.
+    /// Errors: AccessDenied (anonymous where no rule admits that, a key of s3veil's own, a rule that denies or does not let
+    /// a client choose), NotImplemented for what s3veil can't do on sealed objects, in words; InvalidArgument for a method
+    /// of encryption that is none.
     pub async fn decide(&self, call: &Call, defaults: &impl Defaults) -> Result<Permit> {
         if call.operation() == Operation::Preflight {
             return Ok(Permit::Forward(Forward(())));
         }
         if matches!(call.who(), Who::Anonymous) {
-            return Err(Error::new(
-                Code::AccessDenied,
-                "Anonymous requests are refused. Sign the request with an identity of s3veil.",
-            ));
+            self.admit_anonymous(call)?;
         }
         match (call.bucket(), call.key()) {
             (Some(bucket), Some(key)) => self.object(call, bucket, key, defaults).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::anonymous::Anonymous;
 use crate::kms::EkName;
 use crate::s3::{Bucket, Key};
 
@@ -35,6 +36,9 @@ pub struct RuleConfig {
     pub locked: bool,
     /// Whether a client may bring its own key along (SSE-C); if left out, where the rule is not locked.
     pub customer_keys: Option<bool>,
+    /// What happens to requests that nobody has signed.
+    #[serde(default)]
+    pub anonymous: Anonymous,
 }
 
 /// What a rule does.
@@ -76,6 +80,7 @@ pub(super) struct Rule {
     bucket: Pattern,
     prefix: String,
     pub(super) effect: Effect,
+    pub(super) anonymous: Anonymous,
 }
 
 /// What a rule does, with what it needs for that.
@@ -113,7 +118,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Best first, so that the first match is the winner.
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
 }
 
 impl Effect {
@@ -179,21 +184,24 @@ impl Table {
     }
 
     fn find(&self, bucket: &Bucket, key: &str) -> &Effect {
-        let matches = |rule: &&Rule| rule.bucket.matches(bucket.as_str()) && key.starts_with(&rule.prefix);
-        self.rules.iter().find(matches).map_or(&Effect::Deny, |rule| &rule.effect)
+        self.rules.iter().find(|rule| rule.covers(bucket, key)).map_or(&Effect::Deny, |rule| &rule.effect)
     }
 
     /// All that an object of the bucket could fall under, keys that no rule names included.
-    ///
-    /// A rule for any key of a more literal pattern shadows what comes after it.
     pub(super) fn bucket(&self, bucket: &Bucket) -> impl Iterator<Item = &Effect> {
+        let any_key = self.reachable(bucket).any(|rule| rule.prefix.is_empty());
+        let rest = (!any_key).then_some(&Effect::Deny);
+        self.reachable(bucket).map(|rule| &rule.effect).chain(rest)
+    }
+
+    /// The rules that an object of the bucket could fall under. One for any key shadows what comes after it.
+    pub(super) fn reachable(&self, bucket: &Bucket) -> impl Iterator<Item = &Rule> {
         let mut shadowed = false;
         let matching = self.rules.iter().filter(|rule| rule.bucket.matches(bucket.as_str()));
-        let rules = matching.map(|rule| (rule.prefix.is_empty(), &rule.effect));
-        rules.chain([(true, &Effect::Deny)]).map_while(move |(any_key, effect)| {
+        matching.take_while(move |rule| {
             let seen = shadowed;
-            shadowed |= any_key;
-            (!seen).then_some(effect)
+            shadowed |= rule.prefix.is_empty();
+            !seen
         })
     }
 }
@@ -235,7 +243,14 @@ impl Rule {
             Mode::Passthrough => Effect::Passthrough,
             Mode::Deny => Effect::Deny,
         };
-        Ok(Self { bucket, prefix: config.prefix, effect })
+        if effect == Effect::Deny && config.anonymous == Anonymous::Forward {
+            return Err("anonymous: \"forward\" does nothing where the mode is \"deny\". Remove one".into());
+        }
+        Ok(Self { bucket, prefix: config.prefix, effect, anonymous: config.anonymous })
+    }
+
+    pub(super) fn covers(&self, bucket: &Bucket, key: &str) -> bool {
+        self.bucket.matches(bucket.as_str()) && key.starts_with(&self.prefix)
     }
 }
 
@@ -376,6 +391,7 @@ mod tests {
                 "policy[0].kms: 'other' is not configured; there is local",
             ),
             (&["bucket = 'a'\nek = 'e'\nmode = 'deny'"], "policy[0].ek: goes with mode = \"seal\" only"),
+            (&["bucket = 'a'\nmode = 'deny'\nanonymous = 'forward'"], "policy[0].anonymous: \"forward\""),
             (&["bucket = 'a'\nek = 'e'", "bucket = 'a'\nek = 'f'"], "policy[1]: a second rule"),
             (
                 &["bucket = 'a'\nek = 'e'\nlocked = true\nclient_eks = ['f']"],

@@ -87,6 +87,21 @@ impl Program {
         self.child.wait().ok();
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// Waits until this stands in the log for the `times`-th time.
+    pub async fn logged(&self, words: &str, times: usize) {
+        let start = Instant::now();
+        while self.log().matches(words).count() < times {
+            assert!(start.elapsed() < Duration::from_secs(60), "no {times} × '{words}' in {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

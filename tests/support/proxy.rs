@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use s3veil::app::App;
+use s3veil::app::{App, Live};
 use s3veil::config::Config;
 use s3veil::kms::local::init_dev;
 use tempfile::TempDir;
@@ -21,7 +21,9 @@ pub const SEALED: &str = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n"
 /// A running s3veil. It ends with the test's runtime.
 pub struct Proxy {
     pub address: SocketAddr,
+    /// What it has begun with.
     pub app: Arc<App>,
+    pub live: Arc<Live>,
     pub keys: Arc<TempDir>,
 }
 
@@ -88,19 +90,22 @@ impl Proxy {
 
     async fn serve(text: &str, keys: Arc<TempDir>) -> Self {
         let config: Config = toml::from_str(text).unwrap();
-        let app = Arc::new(App::build(config).unwrap());
+        let live = Arc::new(Live::new(App::build(config).unwrap()));
+        let app = live.get();
         app.probe().await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(s3veil::listener::serve(app.clone(), listener, std::future::pending()));
-        Self { address, app, keys }
+        tokio::spawn(s3veil::listener::serve(live.clone(), listener, std::future::pending()));
+        Self { address, app, live, keys }
     }
 
     /// The admin listener, which `more` must have asked for: by `[admin]` with any address.
     pub async fn admin(&self) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(self.app.admin.clone().expect("[admin] is configured").serve(listener));
+        let live = self.live.clone();
+        let current = move || live.get().admin.clone().expect("[admin] is configured");
+        tokio::spawn(s3veil::admin::serve(current, listener));
         address
     }
 
