@@ -73,6 +73,7 @@ fn configuration(listen: SocketAddr, store: SocketAddr, store_secret: &str, keys
         [[policy]]
         bucket = "*"
         ek = "{DEV_EK}"
+        client_eks = ["*"]
         [auth]
         [[auth.identities]]
         name = "dev"

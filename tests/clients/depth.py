@@ -5,14 +5,16 @@ Which parts a store has is in `clients.rs`; what they are in `depth_*.py`, a fun
 
 import sys
 
+import depth_encryption
 import depth_multipart
 import depth_objects
 import depth_stores
 import depth_uploads
 from common import s3
 
+ROOMS = (depth_objects, depth_stores, depth_multipart, depth_uploads, depth_encryption)
 name = sys.argv[1]
-part = next(getattr(room, name) for room in (depth_objects, depth_stores, depth_multipart, depth_uploads) if hasattr(room, name))
+part = next(getattr(room, name) for room in ROOMS if hasattr(room, name))
 client, bucket = s3(), f"depth-{name.replace('_', '-')}"
 if name not in ("object_lock", "locked_uploads"):  # which a bucket has from the beginning or not at all
     client.create_bucket(Bucket=bucket)

@@ -203,6 +203,10 @@ fn configuration(port: u16, store: &Store, keys: &str, master: &str) -> String {
         bucket = "*"
         ek = "main"
         [[policy]]
+        bucket = "depth-encryption-*"
+        ek = "main"
+        client_eks = ["other"]
+        [[policy]]
         bucket = "mixed-*"
         ek = "other"
         plaintext = "read"
