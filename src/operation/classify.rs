@@ -69,7 +69,7 @@ pub fn classify(verified: Verified) -> Result<Call> {
         (None, _) => service(&verified)?,
     };
     let VerifiedParts { who, method, bucket, key, query, headers, payload } = verified.into_parts();
-    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload) })
+    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload), posted: None })
 }
 
 fn object(verified: &Verified) -> Result<Operation> {

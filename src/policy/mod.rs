@@ -197,7 +197,7 @@ impl Policy {
         let forward = Forward(());
         match (call.operation(), effect) {
             (_, Effect::Deny) => Err(denied()),
-            (PutObject, Effect::Seal(ek, _)) => Ok(Permit::Write(Write { ek: ek.clone() })),
+            (PutObject | PostObject, Effect::Seal(ek, _)) => Ok(Permit::Write(Write { ek: ek.clone() })),
             (
                 CreateMultipartUpload
                 | UploadPart
@@ -239,14 +239,14 @@ impl Policy {
             return Err(denied());
         }
         let view = || View { table: self.table.clone(), bucket: bucket.clone(), forward: Forward(()) };
-        let all_plain = effects.iter().all(|effect| **effect == Effect::Passthrough);
         match operation {
             ListObjects | ListObjectsV2 | ListObjectVersions | ListMultipartUploads => {
                 Ok(Permit::List(view()))
             }
             DeleteObjects => Ok(Permit::Delete(view())),
             CreateSession => Err(unsupported(operation)),
-            PostObject if !all_plain => Err(unsupported(operation)),
+            // A form that has been read names its key. No other is ever passed on.
+            PostObject => Err(unsupported(operation)),
             _ => Ok(Permit::Forward(Forward(()))),
         }
     }
@@ -286,9 +286,7 @@ fn unsupported(operation: Operation) -> Error {
              range of it, and filter it in the client."
                 .to_owned()
         }
-        Operation::PostObject => {
-            "PostObject is not served yet where objects are sealed. Use PutObject, presigned if need be.".to_owned()
-        }
+        Operation::PostObject => "PostObject is not served without a key.".to_owned(),
         Operation::CreateSession => {
             "CreateSession is not served: its credentials would lead past s3veil. Sign each request.".to_owned()
         }

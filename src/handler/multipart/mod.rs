@@ -37,6 +37,13 @@ pub(super) async fn run(
 ) -> Result<Answer> {
     match call.operation() {
         Operation::CreateMultipartUpload => create::create(rooms, &call, write).await,
+        _ => go_on(rooms, call, body).await,
+    }
+}
+
+/// Goes on with an upload: with which key, was decided when it began.
+pub(super) async fn go_on(rooms: &std::sync::Arc<Rooms>, call: Call, body: ByteBody) -> Result<Answer> {
+    match call.operation() {
         Operation::UploadPart => part::upload_part(rooms, call, body).await,
         Operation::CompleteMultipartUpload => complete::complete(rooms, call, body).await,
         Operation::ListParts => list::list_parts(rooms, &call).await,
