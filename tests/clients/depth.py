@@ -5,6 +5,7 @@ Which parts a store has is in `clients.rs`; what they are in `depth_*.py`, a fun
 
 import sys
 
+import depth_forms
 import depth_multipart
 import depth_objects
 import depth_stores
@@ -12,7 +13,8 @@ import depth_uploads
 from common import s3
 
 name = sys.argv[1]
-part = next(getattr(room, name) for room in (depth_objects, depth_stores, depth_multipart, depth_uploads) if hasattr(room, name))
+rooms = (depth_objects, depth_stores, depth_multipart, depth_uploads, depth_forms)
+part = next(getattr(room, name) for room in rooms if hasattr(room, name))
 client, bucket = s3(), f"depth-{name.replace('_', '-')}"
 if name not in ("object_lock", "locked_uploads"):  # which a bucket has from the beginning or not at all
     client.create_bucket(Bucket=bucket)
