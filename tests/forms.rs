@@ -597,7 +597,7 @@ mod framing {
     fn odd_bytes(pieces: usize) -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..40),
-            (0..=9usize).prop_map(|len| format!("\r\n--{BOUNDARY}")[..len].as_bytes().to_vec()),
+            (0..=9usize).prop_map(|len| format!("\r\n--{BOUNDARY}").as_bytes()[..len].to_vec()),
             Just(b"\r".to_vec()),
             Just(b"\r\n".to_vec()),
             Just(b"\r\n----x-yz".to_vec()),
@@ -618,8 +618,10 @@ mod framing {
         StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync()
     }
 
+    type Read = (Vec<(String, String)>, Vec<u8>);
+
     /// Fields and file of a form; the error that S3 has for it.
-    fn read(bytes: &[u8], frames: &[usize]) -> Result<(Vec<(String, String)>, Vec<u8>), Error> {
+    fn read(bytes: &[u8], frames: &[usize]) -> Result<Read, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let payload = Payload::of_length(bytes.len() as u64);
@@ -640,13 +642,21 @@ mod framing {
             .concat()
     }
 
-    /// The line of a real delimiter: no value of a form may hold one (RFC 2046).
-    fn has_delimiter(bytes: &[u8]) -> bool {
-        let whole = [b"\r\n", bytes, b"\r\n"].concat();
-        [&b"--"[..], b"\r\n", b" ", b"\t"].iter().any(|end| {
-            let line = [b"\r\n--", BOUNDARY.as_bytes(), end].concat();
-            whole.windows(line.len()).any(|window| window == line)
-        })
+    /// Without the line of a real delimiter, which no value of a form may hold (RFC 2046).
+    fn allowed(bytes: Vec<u8>) -> Vec<u8> {
+        let mut whole = [b"\r\n", &bytes[..], b"\r\n"].concat();
+        let delimiter = [b"\r\n--", BOUNDARY.as_bytes()].concat();
+        for at in 0..whole.len() {
+            let Some(rest) = whole[at..].strip_prefix(&delimiter[..]) else { continue };
+            if rest.starts_with(b"--")
+                || rest.starts_with(b"\r\n")
+                || rest.starts_with(b" ")
+                || rest.starts_with(b"\t")
+            {
+                whole[at + delimiter.len() - 1] = b'z';
+            }
+        }
+        whole[2..whole.len() - 2].to_vec()
     }
 
     proptest! {
@@ -654,13 +664,12 @@ mod framing {
 
         #[test]
         fn bytes_come_out_as_they_were_sent(
-            file in odd_bytes(30),
+            file in odd_bytes(30).prop_map(allowed),
             value in "[a-z\r\n-]{0,30}",
             preamble in any::<bool>(),
-            behind in odd_bytes(5),
+            behind in odd_bytes(5).prop_map(allowed),
             frames in proptest::collection::vec(prop_oneof![1..12usize, 1..400usize], 1..8),
         ) {
-            prop_assume!(!has_delimiter(&file) && !has_delimiter(value.as_bytes()) && !has_delimiter(&behind));
             let whole = [
                 if preamble { b"This is a form.\r\n".to_vec() } else { Vec::new() },
                 part("name=\"key\"", value.as_bytes()),

@@ -16,7 +16,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::body::form::Fields;
+use crate::body::form::{Fields, is_ignored};
 use crate::s3::{Bucket, Code, Error, Result};
 
 /// Fields that no condition need name: what proves the policy can't stand in it.
@@ -171,7 +171,8 @@ impl Policy {
         }
         let named = |name: &str| self.conditions.iter().any(|condition| condition.name() == name);
         let names = ["bucket"].into_iter().chain(fields.iter().map(|(name, _)| name));
-        match names.filter(|name| !UNCONDITIONAL.contains(name)).find(|name| !named(name)) {
+        let free = |name: &str| UNCONDITIONAL.contains(&name) || is_ignored(name);
+        match names.filter(|name| !free(name)).find(|name| !named(name)) {
             Some(extra) => Err(against(&format!("Extra input fields: {extra}"))),
             None => Ok(self.lengths),
         }
@@ -291,6 +292,8 @@ mod tests {
 
     #[test]
     fn conditions_that_hold() {
+        let ignored = [("key", "a"), ("x-ignore-1", "x"), ("x-ignore-2", "y")];
+        check("{\"key\": \"a\"}, [\"starts-with\", \"$x-ignore-1\", \"\"]", ignored).unwrap();
         check("{\"KEY\": \"a\"}", [("kEy", "a")]).unwrap();
         check("[\"EQ\", \"$Key\", \"a\"]", [("key", "a")]).unwrap();
         check("[\"Starts-With\", \"$key\", \"a/\"]", [("key", "a/b")]).unwrap();

@@ -93,13 +93,9 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Errors: InvalidArgument for a second field of a name, of which another reader could take the other one. Those that
-    /// S3 is told to ignore are not kept.
+    /// Errors: InvalidArgument for a second field of a name, of which another reader could take the other one.
     fn add(&mut self, name: String, value: String) -> Result<()> {
-        if name.starts_with("x-ignore-") {
-            return Ok(());
-        }
-        if self.get(&name).is_some() {
+        if self.get(&name).is_some() && !is_ignored(&name) {
             return Err(Error::new(
                 Code::InvalidArgument,
                 format!("The form has the field '{name}' more than once. Send it once."),
@@ -123,6 +119,11 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// Fields that S3 is told to ignore.
+pub fn is_ignored(name: &str) -> bool {
+    name.starts_with("x-ignore-")
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for Fields {

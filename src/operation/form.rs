@@ -88,11 +88,12 @@ impl Done {
     }
 }
 
+/// Whether it is an address on the web that a header can hold: what follows a '#' no parser of addresses looks at.
 fn is_absolute(address: &str) -> bool {
     let web = |uri: Uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty())
     };
-    address.parse().is_ok_and(web)
+    address.bytes().all(|b| b.is_ascii_graphic()) && address.parse().is_ok_and(web)
 }
 
 #[cfg(test)]
@@ -116,6 +117,8 @@ mod tests {
             ([("success_action_redirect", "ftp://example.com/"), ("key", "k")], Done::NoContent),
             ([("success_action_redirect", "https://a b/"), ("key", "k")], Done::NoContent),
             ([("success_action_redirect", ""), ("key", "k")], Done::NoContent),
+            ([("success_action_redirect", "https://a/é"), ("key", "k")], Done::NoContent),
+            ([("success_action_redirect", "https://a/#\r\nx: y"), ("key", "k")], Done::NoContent),
         ] {
             assert_eq!(Done::of(&Fields::from(fields)), done, "{fields:?}");
         }

@@ -56,10 +56,10 @@ def forms(client, bucket):
         assert (head["ContentType"], head["Metadata"]["who"], head["ContentLength"]) == ("image/png", "form", len(body))
         assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == body, key
     assert listed(bucket) == {key: len(body) for key, body in PLAIN.items()}
-    short = {key: body for key, body in PLAIN.items() if len(body) <= 8 * MIB}
-    for key in PLAIN.keys() - short.keys():
+    long = {key: body for key, body in PLAIN.items() if len(body) > MIB}
+    short = {key: PLAIN[key] for key in PLAIN.keys() - long.keys()}
+    for key, body in long.items():
         stored = store().get_object(Bucket=bucket, Key=key)["Body"].read()
-        body = PLAIN[key]
         assert not any(body[at : at + 16] in stored for at in range(0, len(body), MIB)), key
         client.delete_object(Bucket=bucket, Key=key)
     nothing_plain(bucket, short)

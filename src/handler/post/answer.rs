@@ -61,7 +61,10 @@ fn stored(call: &Call, done: Done, mut headers: HeaderMap, etag: &str) -> Result
         }
     };
     let target = HeaderValue::from_str(&target);
-    headers.insert(header::LOCATION, target.expect("an address has been read as one, and paths are encoded"));
+    headers.insert(
+        header::LOCATION,
+        target.expect("an address of a form is graphic ASCII, and paths are encoded"),
+    );
     if let Some(document) = document {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));

@@ -1,19 +1,23 @@
 //! The file of a form in parts, held against the lengths that its policy allows.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
 use crate::auth::Lengths;
 use crate::body::{BoxError, ByteBody};
 use crate::s3::{Code, Error, Result};
 
-/// A form's file, read part by part.
+/// Beyond so many bytes room is made for a whole part at once.
+const LONG: usize = 256 * 1024;
+
+/// A form's file, read part by part into the same memory.
 pub(super) struct File {
     body: ByteBody,
     lengths: Lengths,
     /// Bytes of a part.
     part: usize,
     seen: u64,
+    buffer: BytesMut,
     /// Read, but of the next part.
     rest: Bytes,
     ended: bool,
@@ -22,14 +26,13 @@ pub(super) struct File {
 impl File {
     /// The parts of a file, of so many bytes each.
     pub(super) fn new(body: ByteBody, lengths: Lengths, part: usize) -> Self {
-        Self { body, lengths, part, seen: 0, rest: Bytes::new(), ended: false }
+        Self { body, lengths, part, seen: 0, buffer: BytesMut::new(), rest: Bytes::new(), ended: false }
     }
 
-    /// The next part. It is full, unless it is the last.
+    /// The next part. It is full, unless it is the last. The one before should be gone by then: its memory is used again.
     ///
     /// Errors: those of the form, EntityTooLarge as soon as it is, EntityTooSmall at its end.
     pub(super) async fn part(&mut self) -> Result<Bytes> {
-        let mut part = Vec::new();
         loop {
             if self.rest.is_empty() {
                 match self.piece().await? {
@@ -44,14 +47,15 @@ impl File {
                 self.lengths.so_far(self.seen)?;
             }
             // Whether a full part is the last one, only what comes behind it says.
-            if part.len() == self.part {
+            if self.buffer.len() == self.part {
                 break;
             }
-            let taken = self.rest.len().min(self.part - part.len());
-            self.make_room(&mut part, taken);
-            part.extend_from_slice(&self.rest.split_to(taken));
+            let taken = self.rest.len().min(self.part - self.buffer.len());
+            let long = self.seen > LONG as u64;
+            self.buffer.reserve(if long { self.part - self.buffer.len() } else { taken });
+            self.buffer.extend_from_slice(&self.rest.split_to(taken));
         }
-        Ok(part.into())
+        Ok(self.buffer.split().freeze())
     }
 
     /// Whether the last part was the last one: form and file are right as far as the form says.
@@ -68,15 +72,6 @@ impl File {
             }
         }
         Ok(None)
-    }
-
-    /// Grows with what comes, and never beyond a part.
-    fn make_room(&self, part: &mut Vec<u8>, more: usize) {
-        let needed = part.len() + more;
-        if needed > part.capacity() {
-            let grown = needed.max(part.capacity() * 2).min(self.part);
-            part.reserve_exact(grown - part.len());
-        }
     }
 }
 

@@ -147,9 +147,11 @@ impl Upload<'_> {
         payload: Payload,
         body: Bytes,
     ) -> Result<Answer> {
-        // Of the headers of the write only the client's own key, which each part needs.
-        let own_key = |name: &HeaderName| name.as_str().starts_with("x-amz-server-side-encryption-customer-");
-        let headers = self.call.headers().iter().filter(|(name, _)| own_key(name));
+        // Of the headers of the write only the client's own key, which each part needs, and where its page is from.
+        let each = |name: &HeaderName| {
+            name == header::ORIGIN || name.as_str().starts_with("x-amz-server-side-encryption-customer-")
+        };
+        let headers = self.call.headers().iter().filter(|(name, _)| each(name));
         let headers: HeaderMap = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
         let call = self.call.writing(operation, query, headers, payload);
         match self.plain {
