@@ -487,6 +487,33 @@ async fn the_file_must_be_what_its_checksum_says() {
     }
 }
 
+/// For the store's CORS rules, whose headers a script in a page must find in the answer.
+#[tokio::test]
+async fn where_a_page_is_from_is_said_to_the_store() {
+    let (store, proxy) = start(SEALED).await;
+    for (len, method) in [(5, Method::PUT), (PART + 5, Method::POST)] {
+        let body = Form::new("k").signed(&[]).file("f", &pattern(len)).body();
+        let request = Request::post("/b")
+            .header("host", proxy.address.to_string())
+            .header("content-type", content_type())
+            .header("content-length", body.len())
+            .header("origin", "https://example.com")
+            .body(full(body));
+        store.take_seen();
+        assert_eq!(exchange(proxy.address, request.unwrap()).await.unwrap().status, 204);
+        let seen = store.take_seen();
+        let last = seen.iter().rfind(|seen| seen.path == "/b/k").unwrap();
+        assert_eq!(last.method, method);
+        assert_eq!(last.headers["origin"], "https://example.com");
+    }
+}
+
+#[test]
+fn values_of_fields_are_never_printed() {
+    let fields = s3veil::body::form::Fields::from([("x-amz-server-side-encryption-customer-key", "hidden")]);
+    assert_eq!(format!("{fields:?}"), "[\"x-amz-server-side-encryption-customer-key\"]");
+}
+
 #[tokio::test]
 async fn a_rule_says_whether_the_file_is_sealed() {
     let rules = "[[policy]]\nbucket = 'b'\nprefix = 'plain/'\nmode = 'passthrough'\n\
