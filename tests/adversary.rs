@@ -122,8 +122,23 @@ async fn a_key_that_a_store_may_tidy_up_falls_under_no_weaker_rule() {
 async fn a_form_writes_nowhere_that_no_rule_names() {
     let (store, proxy) = start("[[policy]]\nbucket = 'b'\nprefix = 'open/'\nmode = 'passthrough'\n").await;
     let form = [("content-type", "multipart/form-data; boundary=x")];
-    assert_eq!(send(proxy.address, "POST", "/b", &form, b"--x--").await.code(), "NotImplemented");
+    assert_eq!(
+        send(proxy.address, "POST", "/b", &form, b"--x--").await.code(),
+        "IncorrectNumberOfFilesInPostRequest"
+    );
+    let body = |key: &str| {
+        let part = |name: &str, value: &str| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        format!("{}{}--x--", part("key", key), part("file", "plain")).into_bytes()
+    };
+    for key in ["closed/k", "k", "open", "/open/k", "open/../k", ".s3veil/k", "open//../.s3veil/k"] {
+        let reply = send(proxy.address, "POST", "/b", &form, &body(key)).await;
+        assert_eq!(reply.code(), "AccessDenied", "{key}");
+    }
     assert!(store.take_seen().is_empty());
+    assert_eq!(send(proxy.address, "POST", "/b", &form, &body("open/k")).await.status, 204);
+    assert_eq!(store.get("/b/open/k").unwrap().body, b"plain");
 }
 
 #[tokio::test]

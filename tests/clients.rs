@@ -74,7 +74,7 @@ every! {
     }
     minio MINIO {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
+        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers forms versions
             versioned_uploads object_lock locked_uploads tags acl storage_class
             encryption_defaults encryption_requests encryption_customers;
         apps: awscli mc pyarrow rclone registry restic;
@@ -82,13 +82,13 @@ every! {
     // No versions, tags, ACLs; a PUT is done whatever its conditions.
     garage GARAGE {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers
+        depth: keys pages conditions checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers forms
             encryption_defaults encryption_requests encryption_customers;
         apps: awscli mc pyarrow rclone registry restic;
     }
     seaweedfs SEAWEEDFS {
         basics: boto3 awscli rclone s3cmd minio_py s5cmd mc;
-        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers versions
+        depth: keys pages conditions conditional_writes checksums trailers overrides codings attributes mixed multipart multipart_checksums transfers copies plain_copies strangers forms versions
             object_lock tags acl storage_class encryption_defaults encryption_requests encryption_customers;
     }
 }

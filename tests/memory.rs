@@ -1,5 +1,6 @@
 //! Promise 5: memory per request is constant. 200 uploads, then 200 downloads, of 64 MiB each at once through the real
-//! program, which may not come over 256 MiB; the same with 64 parts of a multipart upload, and a composite object.
+//! program, which may not come over 256 MiB; the same with 64 parts of a multipart upload, and a composite object. A browser's
+//! form holds one part, however long its file is.
 //!
 //! The store is in this process and keeps next to nothing: an upload is counted and thrown away, and what is downloaded is
 //! one sealed object, uploaded before, that all requests share. So the other process's memory is s3veil's alone.
@@ -29,6 +30,7 @@ use s3veil::aws::sign::BodyHash;
 use s3veil::s3::Query;
 use s3veil::s3::range::{ContentRange, RangeSpec};
 use support::client::signed;
+use support::form::{Form, content_type};
 use support::proxy::{ACCESS_KEY, SECRET_KEY};
 use support::upload::Upload;
 use tempfile::TempDir;
@@ -261,4 +263,24 @@ async fn sixty_four_parts_at_once_in_256_mib() {
     let parts: Vec<_> = (1..=4).map(|number| (number, quarter.clone())).collect();
     assert_eq!(Upload::whole(proxy.1, "/b/kept", &parts).await.status, 200);
     at_once(&proxy, PARTS, "GET", |_| "/b/kept".to_owned(), Bytes::new()).await;
+}
+
+/// Its file is gathered part by part: 8 MiB, and what grows on the way there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_form_in_the_memory_of_a_part() {
+    let proxy = Proxy::start(start_store().await).await;
+    let before = proxy.peak();
+    let form = Bytes::from(Form::new("kept").signed(&[]).file("f", &vec![7; 4 * SIZE]).body());
+    let request = Request::post("/b")
+        .header("host", proxy.1.to_string())
+        .header("content-type", content_type())
+        .header("content-length", form.len())
+        .body(pieces(form));
+    let stream = TcpStream::connect(proxy.1).await.unwrap();
+    let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(sender.send_request(request.unwrap()).await.unwrap().status(), 204);
+    println!("a form of {} MiB: {} MiB more", 4 * SIZE / 1024 / 1024, (proxy.peak() - before) / 1024);
+    assert!(proxy.peak() - before < 32 * 1024, "{} KiB more", proxy.peak() - before);
+    assert_eq!(exchange(proxy.1, "GET", "/b/kept", Bytes::new()).await, 4 * SIZE);
 }

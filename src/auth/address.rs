@@ -75,7 +75,10 @@ pub(super) fn locate(
     Ok((Some(bucket), parse_key(key)?))
 }
 
-fn parse_key(key: &str) -> Result<Option<Key>> {
+/// The key, if there is one.
+///
+/// Errors: KeyTooLongError.
+pub(super) fn parse_key(key: &str) -> Result<Option<Key>> {
     match Key::parse(key) {
         None if !key.is_empty() => Err(Error::new(Code::KeyTooLongError, "Your key is too long")
             .detail("Size", key.len().to_string())

@@ -21,6 +21,8 @@ pub struct Config {
     pub region: String,
     /// Domains under which `bucket.domain` names a bucket (virtual-host style).
     pub domains: Vec<String>,
+    /// Whether browser forms may be signed with Signature Version 2, as old ones are.
+    pub sigv2_forms: bool,
     /// Who may sign.
     pub identities: Vec<IdentityConfig>,
 }
@@ -87,7 +89,13 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mode: Mode::Sigv4, region: "*".to_owned(), domains: Vec::new(), identities: Vec::new() }
+        Self {
+            mode: Mode::Sigv4,
+            region: "*".to_owned(),
+            domains: Vec::new(),
+            sigv2_forms: false,
+            identities: Vec::new(),
+        }
     }
 }
 
@@ -111,7 +119,8 @@ impl Config {
         }
         let region = (self.region != "*").then_some(self.region);
         let domains = self.domains.into_iter().map(domain).collect::<Result<_, _>>()?;
-        Ok(Authenticator::new(self.mode, region, domains, identities(self.identities)?))
+        Ok(Authenticator::new(self.mode, region, domains, identities(self.identities)?)
+            .with_old_forms(self.sigv2_forms))
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Payload {
     pub checksum: Option<Checksum>,
     /// The checksum that comes as a trailer.
     pub trailer: Option<Algorithm>,
+    /// The request's signature covers the body.
+    pub covered: bool,
 }
 
 /// Who answers for the framing of a body.
@@ -50,7 +52,13 @@ impl Payload {
     pub fn of_length(length: u64) -> Self {
         let none = (None, None, None, None);
         let (sha256, chunked, md5, checksum) = none;
-        Self { length: Some(length), sha256, chunked, md5, checksum, trailer: None }
+        Self { length: Some(length), sha256, chunked, md5, checksum, trailer: None, covered: false }
+    }
+
+    /// The file of a form, by the headers that its fields stand for.
+    pub(super) fn of_file(headers: &HeaderMap) -> Result<Self> {
+        let (md5, checksum) = (content_md5(headers)?, checksum(headers)?);
+        Ok(Self { length: None, md5, checksum, ..Self::of_length(0) })
     }
 
     /// Reads all that concerns the body.
@@ -62,13 +70,19 @@ impl Payload {
         if trailer.is_some() && checksum.is_some() {
             return Err(one_checksum());
         }
+        let in_header = matches!(proof, Proof::Header(_));
         let chunked = chunked(content_sha256, trailer, proof)?;
         let length = if chunked.is_some() { Some(decoded_length(headers)?) } else { content_length };
         let sha256 = match content_sha256 {
             ContentSha256::Hash(hash) => Some(hash),
             _ => None,
         };
-        Ok(Self { length, sha256, chunked, md5: content_md5(headers)?, checksum, trailer })
+        let covered = in_header
+            && matches!(
+                content_sha256,
+                ContentSha256::Hash(_) | ContentSha256::Streaming { signed: true, .. }
+            );
+        Ok(Self { length, sha256, chunked, md5: content_md5(headers)?, checksum, trailer, covered })
     }
 }
 

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::body::chunk_signature::ChunkSigner;
 use crate::s3::{Code, Error, Query, Result};
+use crate::secret::Secret;
 
 use super::address;
 use super::claim::{Claim, Form};
@@ -32,6 +33,7 @@ pub struct Authenticator {
     region: Option<String>,
     domains: Vec<String>,
     identities: Identities,
+    old_forms: bool,
 }
 
 impl Authenticator {
@@ -41,7 +43,22 @@ impl Authenticator {
         domains: Vec<String>,
         identities: Identities,
     ) -> Self {
-        Self { mode, region, domains, identities }
+        Self { mode, region, domains, identities, old_forms: false }
+    }
+
+    /// Whether forms may be signed with Signature Version 2.
+    pub(super) fn with_old_forms(self, old_forms: bool) -> Self {
+        Self { old_forms, ..self }
+    }
+
+    /// The same.
+    pub(super) fn takes_old_forms(&self) -> bool {
+        self.old_forms
+    }
+
+    /// An identity by its access key, and a secret to compute with in any case.
+    pub(super) fn find(&self, access_key: &str) -> (Option<&Arc<Identity>>, &Secret) {
+        self.identities.find(access_key)
     }
 
     /// Every configured client.
@@ -142,14 +159,17 @@ impl Authenticator {
         let key = signature::signing_key(secret, &credential.scope);
         let expected = hmac::sign(&key, string_to_sign.as_bytes());
         let fits: bool = expected.as_ref().ct_eq(given).into();
-        let identity = identity.ok_or_else(|| {
-            Error::new(
-                Code::InvalidAccessKeyId,
-                "The AWS Access Key Id you provided does not exist in our records. Check the client's access key.",
-            )
-        })?;
+        let identity = identity.ok_or_else(unknown_key)?;
         if fits { Ok((identity, key)) } else { Err(signature::mismatch()) }
     }
+}
+
+/// The error for an access key of nobody.
+pub(super) fn unknown_key() -> Error {
+    Error::new(
+        Code::InvalidAccessKeyId,
+        "The AWS Access Key Id you provided does not exist in our records. Check the client's access key.",
+    )
 }
 
 /// What the judgement leaves for the rest of the request.

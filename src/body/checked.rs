@@ -147,7 +147,8 @@ impl Checked {
         })
     }
 
-    async fn advance(&mut self) -> Result<Option<Bytes>> {
+    /// The same with the error itself.
+    pub(super) async fn advance(&mut self) -> Result<Option<Bytes>> {
         if self.ended {
             return Ok(None);
         }

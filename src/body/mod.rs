@@ -4,6 +4,8 @@
 mod checked;
 pub mod chunk_signature;
 pub mod chunked;
+pub mod form;
+mod multipart;
 mod opening;
 mod peeked;
 mod sealing;

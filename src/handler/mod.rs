@@ -14,6 +14,7 @@ mod list;
 mod multipart;
 mod open;
 mod own;
+mod post;
 mod put;
 mod sealing;
 mod target;
@@ -65,6 +66,12 @@ pub async fn run(
     body: ByteBody,
 ) -> Result<Answer> {
     match permit {
+        Permit::Write(write) if call.operation() == Operation::PostObject => {
+            post::post_object(rooms, call, post::Leave::Sealed(write), body).await
+        }
+        Permit::Forward(leave) if call.operation() == Operation::PostObject => {
+            post::post_object(rooms, call, post::Leave::Plain(leave), body).await
+        }
         Permit::Write(write) => put::put_object(rooms, call, write, body).await,
         Permit::Copy(copied) => match call.operation() {
             Operation::UploadPartCopy => multipart::upload_part_copy(rooms, call, copied).await,

@@ -27,6 +27,8 @@ async fn serve(app: &App, request: Request<ByteBody>, log: &mut Log) -> Result<A
     log.who(verified.who());
     let call = operation::classify(verified)?;
     log.call(&call);
+    let (call, body) = operation::read_form(&app.authenticator, call, body, app.rooms.client_idle).await?;
+    log.who(call.who());
     let permit = app.policy.decide(&call, &app.rooms).await?;
     handler::run(&app.rooms, call, permit, body).await
 }

@@ -70,7 +70,8 @@ pub fn classify(verified: Verified) -> Result<Call> {
     };
     let VerifiedParts { who, method, bucket, key, query, headers, payload } = verified.into_parts();
     let customer_key = if key.is_some() { CustomerKey::of(&headers, Side::Own)? } else { None };
-    Ok(Call { operation, who, method, bucket, key, query, headers, payload: Some(payload), customer_key })
+    let payload = Some(payload);
+    Ok(Call { operation, who, method, bucket, key, query, headers, payload, customer_key, posted: None })
 }
 
 fn object(verified: &Verified) -> Result<Operation> {

@@ -1,12 +1,15 @@
-//! What is asked for: a verified request becomes a `Call` with its S3 operation.
+//! What is asked for: a verified request becomes a `Call` with its S3 operation. For a browser's form it is the form that
+//! says so.
 //!
 //! Source: Amazon S3 API Reference, "Actions". A request names one operation by its method, by whether it names a
 //! bucket and a key, and by at most one sub-resource in its query. Two sub-resources at once are refused: the store
 //! behind might pick the other one.
 
 mod classify;
+mod form;
 
 pub use classify::classify;
+pub use form::{Done, Posted, read_form};
 
 use http::{HeaderMap, Method};
 
@@ -131,6 +134,8 @@ pub struct Call {
     headers: HeaderMap,
     payload: Option<Payload>,
     customer_key: Option<CustomerKey>,
+    /// What a browser's form asks for.
+    posted: Option<Posted>,
 }
 
 impl Call {
@@ -200,7 +205,34 @@ impl Call {
             headers,
             payload: None,
             customer_key: CustomerKey::of(&self.headers, Side::Source)?,
+            posted: None,
         })
+    }
+
+    /// A request of the write that a browser's form asks for, by the same client.
+    pub fn writing(&self, operation: Operation, query: Query, headers: HeaderMap, payload: Payload) -> Self {
+        let method = match operation {
+            Operation::PutObject | Operation::UploadPart => Method::PUT,
+            Operation::AbortMultipartUpload => Method::DELETE,
+            _ => Method::POST,
+        };
+        Self {
+            operation,
+            who: self.who.clone(),
+            method,
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            query,
+            headers,
+            payload: Some(payload),
+            customer_key: self.customer_key.clone(),
+            posted: None,
+        }
+    }
+
+    /// What a browser's form asks for, for the one who writes its file.
+    pub fn take_posted(&mut self) -> Posted {
+        self.posted.take().expect("the form of a call is read once")
     }
 
     /// The query, without the signature.

@@ -201,7 +201,9 @@ impl Policy {
         let forward = Forward(());
         match (call.operation(), effect) {
             (_, Effect::Deny) => Err(denied()),
-            (PutObject, Effect::Seal(seal)) => Ok(Permit::Write(write(seal, call, bucket, defaults).await?)),
+            (PutObject | PostObject, Effect::Seal(seal)) => {
+                Ok(Permit::Write(write(seal, call, bucket, defaults).await?))
+            }
             (CreateMultipartUpload, Effect::Seal(seal)) => {
                 Ok(Permit::Begin(write(seal, call, bucket, defaults).await?))
             }
@@ -242,7 +244,6 @@ impl Policy {
             return Err(denied());
         }
         let view = || View { table: self.table.clone(), bucket: bucket.clone(), forward: Forward(()) };
-        let all_plain = effects.iter().all(|effect| **effect == Effect::Passthrough);
         match operation {
             ListObjects | ListObjectsV2 | ListObjectVersions | ListMultipartUploads => {
                 Ok(Permit::List(view()))
@@ -252,7 +253,8 @@ impl Policy {
                 Ok(Settable::of(effects.into_iter()).map_or(Permit::Forward(Forward(())), Permit::Encryption))
             }
             CreateSession => Err(unsupported(operation)),
-            PostObject if !all_plain => Err(unsupported(operation)),
+            // A form that has been read names its key. No other is ever passed on.
+            PostObject => Err(unsupported(operation)),
             _ => Ok(Permit::Forward(Forward(()))),
         }
     }
@@ -299,9 +301,7 @@ fn unsupported(operation: Operation) -> Error {
              range of it, and filter it in the client."
                 .to_owned()
         }
-        Operation::PostObject => {
-            "PostObject is not served yet where objects are sealed. Use PutObject, presigned if need be.".to_owned()
-        }
+        Operation::PostObject => "PostObject is not served without a key.".to_owned(),
         Operation::CreateSession => {
             "CreateSession is not served: its credentials would lead past s3veil. Sign each request.".to_owned()
         }

@@ -57,12 +57,14 @@ codes! {
     AuthorizationQueryParametersError, 400, Client;
     /// Content-MD5 or a checksum does not match the body.
     BadDigest, 400, Client;
-    /// The declared length is over what S3 takes in one request.
+    /// The body is over what S3 takes in one request, or what a form's policy allows.
     EntityTooLarge, 400, Client;
-    /// A part that is not the last is too short.
+    /// A part that is not the last is too short, or a form's file shorter than its policy allows.
     EntityTooSmall, 400, Client;
     /// The body ended before its declared length.
     IncompleteBody, 400, Client;
+    /// A form has no file, or several.
+    IncorrectNumberOfFilesInPostRequest, 400, Client;
     /// Something failed inside s3veil.
     InternalError, 500, Proxy;
     /// A sealed object does not authenticate: it was altered, cut or moved.
@@ -85,6 +87,8 @@ codes! {
     InvalidPartOrder, 400, Client;
     /// The part number can't be had.
     InvalidPartNumber, 416, Client;
+    /// A form's policy is not one.
+    InvalidPolicyDocument, 400, Client;
     /// The range lies past the object's end.
     InvalidRange, 416, Client;
     /// The request contradicts itself.
@@ -95,10 +99,14 @@ codes! {
     InvalidURI, 400, Client;
     /// The key is longer than 1,024 bytes.
     KeyTooLongError, 400, Client;
+    /// The body is not multipart/form-data.
+    MalformedPOSTRequest, 400, Client;
     /// The trailers of an aws-chunked body are not the declared ones.
     MalformedTrailerError, 400, Client;
     /// The XML of the request is not what the operation takes.
     MalformedXML, 400, Client;
+    /// A form's fields before its file are over 20 KB.
+    MaxPostPreDataLengthExceeded = "MaxPostPreDataLengthExceededError", 400, Client;
     /// The user-defined metadata, the envelope included, is over 2 KB.
     MetadataTooLarge, 400, Client;
     /// The method does not go with the resource.
@@ -131,6 +139,8 @@ codes! {
     KmsUnavailable = "ServiceUnavailable", 503, Kms;
     /// Too many requests at once: try again.
     SlowDown, 503, Proxy;
+    /// A form names no key.
+    UserKeyMustBeSpecified, 400, Client;
     /// The body is not what x-amz-content-sha256 says.
     XAmzContentSHA256Mismatch, 400, Client;
     /// The EK does not exist.

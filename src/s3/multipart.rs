@@ -158,6 +158,22 @@ impl<'a> Complete<'a> {
     }
 }
 
+/// The list that completes an upload, as a client sends it: number, ETag and checksum of each part.
+pub fn complete_request(parts: &[(u32, String, Option<Checksum>)]) -> String {
+    let mut xml = format!("<CompleteMultipartUpload xmlns=\"{NAMESPACE}\">");
+    for (number, etag, checksum) in parts {
+        xml.push_str("<Part>");
+        push(&mut xml, "PartNumber", &number.to_string());
+        push(&mut xml, "ETag", etag);
+        if let Some(checksum) = checksum {
+            push(&mut xml, checksum.algorithm().element(), &checksum.to_base64());
+        }
+        xml.push_str("</Part>");
+    }
+    xml.push_str("</CompleteMultipartUpload>");
+    xml
+}
+
 /// A store's answer to CompleteMultipartUpload, also with status 200: the result, or an error.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -230,6 +230,16 @@ pub fn copy_result(name: &str, etag: &str, last_modified: &str) -> String {
     xml
 }
 
+/// The document that answers a form.
+pub fn post_response(location: &str, bucket: &str, key: &str, etag: &str) -> String {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse>");
+    for (name, text) in [("Location", location), ("Bucket", bucket), ("Key", key), ("ETag", etag)] {
+        push(&mut xml, name, text);
+    }
+    xml.push_str("</PostResponse>");
+    xml
+}
+
 /// The time, as S3's documents write it.
 pub fn now() -> String {
     let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
@@ -241,15 +251,35 @@ pub fn now() -> String {
 /// Errors: InternalError for a document that is none.
 pub fn tags_as_query(document: &[u8]) -> Result<String> {
     let tagging: Tagging = super::multipart::from_store(document)?;
-    let mut query = super::Query::default();
-    tagging.tag_set.tags.into_iter().for_each(|tag| query.push(tag.key, tag.value));
-    Ok(query.to_canonical())
+    Ok(tagging.into_query())
+}
+
+/// The same of a client's document.
+///
+/// Errors: MalformedXML.
+pub fn tags_of_client(document: &[u8]) -> Result<String> {
+    let tagging: Result<Tagging> = super::multipart::from_client(document);
+    tagging.map(Tagging::into_query).map_err(|_| {
+        Error::new(
+            Code::MalformedXML,
+            "The XML you provided was not well-formed or did not validate against our published schema: a Tagging with \
+             a TagSet of Tags, each with Key and Value.",
+        )
+    })
 }
 
 #[derive(Deserialize)]
 struct Tagging {
     #[serde(rename = "TagSet")]
     tag_set: TagSet,
+}
+
+impl Tagging {
+    fn into_query(self) -> String {
+        let mut query = super::Query::default();
+        self.tag_set.tags.into_iter().for_each(|tag| query.push(tag.key, tag.value));
+        query.to_canonical()
+    }
 }
 
 #[derive(Deserialize)]

@@ -35,6 +35,7 @@ pub fn config() -> Config {
         region: "us-east-1".into(),
         domains: vec!["s3.amazonaws.com".into()],
         identities: vec![alice],
+        ..Config::default()
     }
 }
 

@@ -6,13 +6,14 @@ Which parts a store has is in `clients.rs`; what they are in `depth_*.py`, a fun
 import sys
 
 import depth_encryption
+import depth_forms
 import depth_multipart
 import depth_objects
 import depth_stores
 import depth_uploads
 from common import s3
 
-ROOMS = (depth_objects, depth_stores, depth_multipart, depth_uploads, depth_encryption)
+ROOMS = (depth_objects, depth_stores, depth_multipart, depth_uploads, depth_encryption, depth_forms)
 name = sys.argv[1]
 part = next(getattr(room, name) for room in ROOMS if hasattr(room, name))
 client, bucket = s3(), f"depth-{name.replace('_', '-')}"

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod client;
+pub mod form;
 pub mod memory;
 pub mod program;
 pub mod proxy;
