@@ -6,15 +6,19 @@
 #[path = "support/reader.rs"]
 mod reader;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::Config;
 use reader::SecondReader;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use s3veil::kms::Context;
 use s3veil::seal::{
     ClientSum, Dek, Envelope, Error, Header, Layout, MAGIC, Opened, Place, PlainAsk, PlainLen, PlainRange,
     SealedAsk, SealedLen, SealedRange, Sse, SumAlgorithm, TRAILER_LEN, Trailer,
@@ -40,6 +44,17 @@ fn vectors_open() {
         let sse = [Sse::Kms, Sse::S3, Sse::Customer, Sse::KmsBucketKey];
         assert_eq!(header.sse, sse[vector["sse"].as_u64().unwrap() as usize - 1], "{name}");
         assert_eq!(header.context.map(hex::encode).as_deref(), vector["context"].as_str(), "{name}");
+        if let Some(kept) = vector["context_header"].as_str() {
+            let context = Context::of_client(kept).unwrap().unwrap();
+            assert_eq!(
+                (context.to_header().as_str(), Some(context.digest())),
+                (kept, header.context),
+                "{name}"
+            );
+            let entries: BTreeMap<_, _> =
+                context.entries().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            assert_eq!(serde_json::to_value(entries).unwrap(), vector["entries"], "{name}");
+        }
 
         // Long bodies are not in the file; `src/seal/vectors.rs` makes them and compares their hashes.
         let opened = envelope.open(&dek_of(&vector), place_of(&vector)).unwrap();
@@ -267,8 +282,77 @@ fn ask() -> impl Strategy<Value = PlainAsk> {
     ]
 }
 
+/// What an envelope can say, of every kind, with lengths at their limits too.
+fn any_header() -> impl Strategy<Value = Header> {
+    let layout = prop_oneof![
+        Just(Layout::Composite),
+        prop_oneof![0..300_u64, 0..70_000_u64, 0..=PlainLen::MAX.get()]
+            .prop_map(|l| Layout::Stream(plain_len(l))),
+    ];
+    let version = option::of("[0-9a-zé/]{1,128}");
+    let of_an_ek =
+        ("[a-z]{1,64}", "[a-zé/]{1,256}", version, vec(any::<u8>(), 1..=1024), option::of(any::<[u8; 32]>()));
+    let sse = prop_oneof![Just(Sse::Kms), Just(Sse::S3), Just(Sse::KmsBucketKey), Just(Sse::Customer)];
+    (layout, sse, of_an_ek).prop_map(|(layout, sse, (kms, ek, ek_version, wrapped_dek, context))| match sse {
+        Sse::Customer => customers(layout),
+        _ => Header { layout, kms, ek, ek_version, wrapped_dek, sse, context },
+    })
+}
+
+/// The most characters of an envelope, as `docs/format.md` has it.
+fn most_characters(header: &Header) -> usize {
+    let stream = matches!(header.layout, Layout::Stream(_));
+    let bytes = match header.sse {
+        Sse::Customer => 139,
+        _ => {
+            let named = header.kms.len() + header.ek.len() + header.wrapped_dek.len();
+            let version = header.ek_version.as_ref().map_or(0, |version| 4 + version.len());
+            151 + named + version + header.context.map_or(0, |_| 35)
+        }
+    };
+    (4 * (bytes - if stream { 0 } else { 10 })).div_ceil(3)
+}
+
+/// An envelope of a customer's key says nothing of a KMS, and any other says all of it: nothing else is written.
+#[test]
+fn fields_of_another_kind_are_not_written() {
+    let dek = Dek::from([9; 32]);
+    let (none, all) = (customers(Layout::Composite), header(1));
+    let digest = Some([0; 32]);
+    for wrong in [
+        Header { kms: "kes".into(), ..none.clone() },
+        Header { ek: "my-key".into(), ..none.clone() },
+        Header { ek_version: Some("1".into()), ..none.clone() },
+        Header { wrapped_dek: vec![1], ..none.clone() },
+        Header { context: digest, ..none.clone() },
+        Header { sse: Sse::Customer, ..all.clone() },
+        Header { sse: Sse::Kms, ..none.clone() },
+        Header { sse: Sse::S3, ..none },
+        Header { kms: String::new(), ..all.clone() },
+        Header { ek: String::new(), ..all.clone() },
+        Header { wrapped_dek: Vec::new(), ..all.clone() },
+        Header { ek_version: Some(String::new()), ..all },
+    ] {
+        assert!(matches!(Envelope::seal(wrong.clone(), &dek, PLACE), Err(Error::Misuse(_))), "{wrong:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(Config { cases: 200, ..Config::default() })]
+
+    /// What is written is what is read, of every kind, and no longer than the specification says.
+    #[test]
+    fn an_envelope_of_any_kind_reads_as_it_was_written(header in any_header()) {
+        let dek = Dek::from([9; 32]);
+        let (envelope, _) = Envelope::seal(header.clone(), &dek, PLACE).unwrap();
+        let text = envelope.encode();
+        prop_assert!(text.len() <= most_characters(&header), "{} characters", text.len());
+        let parsed = Envelope::parse(&text).unwrap();
+        prop_assert_eq!(&parsed, &envelope);
+        let opened = parsed.open(&dek, PLACE).unwrap();
+        prop_assert_eq!(opened.header(), &header);
+        prop_assert_eq!(parsed.open(&Dek::from([8; 32]), PLACE).unwrap_err(), Error::Tampered);
+    }
 
     /// A GET from end to end: guess, store's answer, opening; the bytes are those of the plaintext.
     #[test]
@@ -327,8 +411,15 @@ fn the_second_reader_opens_what_is_sealed_here() {
     for length in [0, 1, 65_535, 65_536, 65_537, 200_000] {
         let plain = plaintext(length);
         let place = Place { bucket: "bucket", key: "a//é b" };
-        let stored = store(place, &plain);
-        assert!(reader.read(&stored.envelope, &stored.body, [9; 32], place).unwrap() == plain, "{length}");
+        let customers = customers(Layout::Stream(plain_len(length)));
+        for header in [header(length), Header { sse: Sse::KmsBucketKey, ..header(length) }, customers] {
+            let stored = store_as(header, place, &plain);
+            assert!(
+                reader.read(&stored.envelope, &stored.body, [9; 32], place).unwrap() == plain,
+                "{length}"
+            );
+            reader.read(&stored.envelope, &stored.body, [8; 32], place).unwrap_err();
+        }
     }
 }
 
@@ -382,9 +473,19 @@ fn header(length: u64) -> Header {
     }
 }
 
+/// Under a customer's key.
+fn customers(layout: Layout) -> Header {
+    let (kms, ek, ek_version, wrapped_dek, context) = Default::default();
+    Header { layout, kms, ek, ek_version, wrapped_dek, sse: Sse::Customer, context }
+}
+
 /// Seals a plaintext as a PUT does.
 fn store(place: Place<'_>, plain: &[u8]) -> Stored {
-    let (envelope, fresh) = Envelope::seal(header(plain.len() as u64), &Dek::from([9; 32]), place).unwrap();
+    store_as(header(plain.len() as u64), place, plain)
+}
+
+fn store_as(header: Header, place: Place<'_>, plain: &[u8]) -> Stored {
+    let (envelope, fresh) = Envelope::seal(header, &Dek::from([9; 32]), place).unwrap();
     let mut sealer = fresh.into_sealer().unwrap();
     let (mut body, mut left) = (MAGIC.to_vec(), plain);
     while let Some(len) = sealer.next_len() {

@@ -6,7 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use support::client::put;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest as _, Md5};
+use s3veil::seal::{Envelope, Sse};
+use support::client::{put, send};
 use support::memory::MemoryStore;
 use support::proxy::{Proxy, SEALED, pattern, start};
 use support::upload::Upload;
@@ -17,6 +21,8 @@ struct Kept {
     proxy: Proxy,
     directory: tempfile::TempDir,
     envelope: String,
+    /// The client's encryption context, as it stands beside the envelope.
+    context: Option<String>,
 }
 
 const PATH: &str = "/b/deep/a%20key";
@@ -37,12 +43,34 @@ impl Kept {
         Self::of(store, proxy)
     }
 
+    /// The same of parts or, if there are none, of a single PUT, with these headers of encryption.
+    async fn with(headers: &[(&str, &str)], body: &[u8], parts: &[(u32, Vec<u8>)]) -> Self {
+        let store = MemoryStore::start().await;
+        let proxy = Proxy::start_with(&store.endpoint, "min_part_bytes = 0", SEALED).await;
+        if parts.is_empty() {
+            assert_eq!(send(proxy.address, "PUT", PATH, headers, body).await.status, 200);
+            return Self::of(store, proxy);
+        }
+        // A customer's key comes along with each part, a context with the first request only.
+        let each: Vec<_> = headers.iter().copied().filter(|(name, _)| name.contains("-customer-")).collect();
+        let upload = Upload::start(proxy.address, PATH, headers).await;
+        let mut list = Vec::new();
+        for (number, plain) in parts {
+            let sent = upload.send_part(*number, &each, plain).await;
+            assert_eq!(sent.status, 200, "{}", sent.code());
+            list.push((*number, sent.header("etag").to_owned()));
+        }
+        assert_eq!(upload.complete(&list).await.status, 200);
+        Self::of(store, proxy)
+    }
+
     fn of(store: MemoryStore, proxy: Proxy) -> Self {
         let object = store.get(PATH).unwrap();
-        let envelope = object.headers["x-amz-meta-s3veil"].to_str().unwrap().to_owned();
+        let header = |name: &str| object.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (envelope, context) = (header("x-amz-meta-s3veil").unwrap(), header("x-amz-meta-s3veil-context"));
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("raw"), object.body).unwrap();
-        Self { store, proxy, directory, envelope }
+        Self { store, proxy, directory, envelope, context }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -132,6 +160,115 @@ fn leaves_no_file(kept: Kept) {
     }
     fs::write(kept.path("raw"), &raw[..raw.len() - 1]).unwrap();
     refused(OBJECT, &kept.envelope, "not the body that belongs to this envelope");
+}
+
+/// A customer's key, as a client sends it and as a file holds it.
+fn customer(key: [u8; 32]) -> (String, String) {
+    (BASE64_STANDARD.encode(key), BASE64_STANDARD.encode(Md5::digest(key)))
+}
+
+const CUSTOMER: &str = "x-amz-server-side-encryption-customer-";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customers_key_opens_its_object_and_no_kms_is_needed() {
+    let (parts, plain) = (vec![(2, pattern(70_001)), (5, pattern(9))], pattern(70_000));
+    let (key, md5) = customer([7; 32]);
+    let names = ["algorithm", "key", "key-md5"].map(|name| format!("{CUSTOMER}{name}"));
+    let headers = [(&*names[0], "AES256"), (&*names[1], &*key), (&*names[2], &*md5)];
+    for parts in [Vec::new(), parts] {
+        let kept = Kept::with(&headers, &plain, &parts).await;
+        let whole = if parts.is_empty() { plain.clone() } else { [&parts[0].1[..], &parts[1].1].concat() };
+        // Nothing of the configuration is read: it is none.
+        let unseal = |more: &[&str]| {
+            let arguments = [&["unseal", OBJECT, "--in", "raw", "--envelope", &kept.envelope], more].concat();
+            kept.run("no toml", &arguments)
+        };
+        fs::write(kept.path("own"), format!("{key}\n")).unwrap();
+        let done = unseal(&["--customer-key-file", "own"]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout == whole, "{} parts", parts.len());
+
+        fs::write(kept.path("other"), customer([8; 32]).0).unwrap();
+        fs::write(kept.path("short"), "c2hvcnQ=").unwrap();
+        for (more, words) in [
+            (&["--customer-key-file", "other", "--out", "plain"][..], "or is under another customer's key"),
+            (&["--customer-key-file", "short", "--out", "plain"], "short is not the base64 of 32 bytes"),
+            (&["--customer-key-file", "none", "--out", "plain"], "--customer-key-file: none"),
+            (&["--out", "plain"], "Name the file that holds it: --customer-key-file FILE"),
+        ] {
+            let said = error(&unseal(more));
+            assert!(said.contains(words) && !said.contains(&customer([8; 32]).0), "{more:?}: {said}");
+            assert!(!kept.path("plain").exists());
+        }
+
+        let shown = kept.run("no toml", &["inspect", "--envelope", &kept.envelope]);
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        for row in [
+            "kms          -",
+            "ek           -",
+            "wrapped dek  -",
+            "shown as     AES256 with a customer's key",
+        ] {
+            assert!(shown.lines().any(|line| line == row), "{row} in {shown}");
+        }
+        let shown = kept.run("no toml", &["inspect", "--json", "--envelope", &kept.envelope]);
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        for name in ["kms", "ek", "ek_version", "context_sha256", "wrapped_dek_bytes", "wrapped_dek_sha256"] {
+            assert!(shown.get(name).is_some_and(serde_json::Value::is_null), "{name} in {shown}");
+        }
+    }
+
+    // An object under an EK has no use for one.
+    let kept = Kept::new(b"text").await;
+    fs::write(kept.path("own"), &key).unwrap();
+    let said = error(&kept.unseal(OBJECT, &kept.envelope, &["--customer-key-file", "own"]));
+    assert!(
+        said.contains("is under the EK 's3veil-dev-key' of kms 'local'") && said.contains("Leave it out"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_with_a_context_needs_it() {
+    let entries = |json: &str| BASE64_STANDARD.encode(json);
+    let asked = entries(r#"{"team": "a", "<é>": "1"}"#);
+    let headers = [
+        ("x-amz-server-side-encryption", "aws:kms"),
+        ("x-amz-server-side-encryption-context", &*asked),
+        ("x-amz-server-side-encryption-bucket-key-enabled", "true"),
+    ];
+    for parts in [Vec::new(), vec![(1, pattern(70_000))]] {
+        let kept = Kept::with(&headers, &pattern(70_000), &parts).await;
+        let context = kept.context.clone().unwrap();
+        assert_eq!(context, entries(r#"{"\u003cé\u003e":"1","team":"a"}"#), "its one form");
+        let header = Envelope::parse(&kept.envelope).unwrap().header().clone();
+        assert_eq!(header.sse, Sse::KmsBucketKey);
+
+        let done = kept.unseal(OBJECT, &kept.envelope, &["--context", &context]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout == pattern(70_000), "{} parts", parts.len());
+
+        let others = [r#"{"team":"a"}"#, r#"{"<é>":"1","team":"b"}"#, "{}", "text"].map(entries);
+        let wrong = others.iter().map(|other| (Some(&**other), "has another --context"));
+        let missing = (
+            None,
+            "has an encryption context. Give the value of its metadata header x-amz-meta-s3veil-context",
+        );
+        for (other, words) in wrong.chain([(Some("no base64"), "has another --context"), missing]) {
+            let given = other.map_or(Vec::new(), |other| vec!["--context", other]);
+            let more = [&["--out", "plain"], &given[..]].concat();
+            let said = error(&kept.unseal(OBJECT, &kept.envelope, &more));
+            assert!(said.contains(words), "{other:?}: {said}");
+            assert!(!kept.path("plain").exists());
+        }
+
+        let shown = kept.run("no toml", &["inspect", "--envelope", &kept.envelope]);
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let digest = format!("context      {}", hex::encode(header.context.unwrap()));
+        for row in [&*digest, "shown as     aws:kms by a Bucket Key", "ek           s3veil-dev-key"] {
+            assert!(shown.lines().any(|line| line == row), "{row} in {shown}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

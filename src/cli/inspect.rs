@@ -42,13 +42,14 @@ struct Report {
     stored_bytes: Option<u64>,
     /// Whether a body of `stored_bytes` can be what was sealed.
     size_fits: Option<bool>,
-    kms: String,
-    ek: String,
+    /// None under a customer's key, as the EK and the wrapped DEK.
+    kms: Option<String>,
+    ek: Option<String>,
     ek_version: Option<String>,
     server_side_encryption: &'static str,
     context_sha256: Option<String>,
-    wrapped_dek_bytes: usize,
-    wrapped_dek_sha256: String,
+    wrapped_dek_bytes: Option<usize>,
+    wrapped_dek_sha256: Option<String>,
     /// The same for every copy of an object.
     commitment: String,
 }
@@ -105,30 +106,34 @@ impl Report {
             Layout::Stream(length) => ("stream", Some(length.get())),
             Layout::Composite => ("composite", None),
         };
+        let of_an_ek = header.sse != Sse::Customer;
         Self {
             format: 1,
             layout,
             plaintext_bytes,
             stored_bytes: stored.map(SealedLen::get),
             size_fits: stored.map(|stored| stored.layout() == Some(header.layout)),
-            kms: header.kms.clone(),
-            ek: header.ek.clone(),
+            kms: of_an_ek.then(|| header.kms.clone()),
+            ek: of_an_ek.then(|| header.ek.clone()),
             ek_version: header.ek_version.clone(),
             server_side_encryption: match header.sse {
-                Sse::Kms | Sse::KmsBucketKey => "aws:kms",
+                Sse::Kms => "aws:kms",
+                Sse::KmsBucketKey => "aws:kms by a Bucket Key",
                 Sse::S3 => "AES256",
                 Sse::Customer => "AES256 with a customer's key",
             },
             context_sha256: header.context.map(hex::encode),
-            wrapped_dek_bytes: header.wrapped_dek.len(),
-            wrapped_dek_sha256: hex::encode(Sha256::digest(&header.wrapped_dek)),
+            wrapped_dek_bytes: of_an_ek.then_some(header.wrapped_dek.len()),
+            wrapped_dek_sha256: of_an_ek.then(|| hex::encode(Sha256::digest(&header.wrapped_dek))),
             commitment: hex::encode(envelope.commitment()),
         }
     }
 
     fn lines(&self) -> String {
-        let bytes =
-            |bytes: Option<u64>| bytes.map(|bytes| format!("{bytes} bytes")).unwrap_or_else(|| "-".into());
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+        let bytes = |bytes: Option<u64>| text(&bytes.map(|bytes| format!("{bytes} bytes")));
+        let wrapped = self.wrapped_dek_bytes.zip(self.wrapped_dek_sha256.as_ref());
+        let wrapped = wrapped.map(|(bytes, hash)| format!("{bytes} bytes, SHA-256 {hash}"));
         let fits = match self.size_fits {
             Some(false) => ", which can't be the body that was sealed",
             _ => "",
@@ -138,12 +143,12 @@ impl Report {
             ("layout", self.layout.to_owned()),
             ("plaintext", bytes(self.plaintext_bytes)),
             ("stored", bytes(self.stored_bytes) + fits),
-            ("kms", self.kms.clone()),
-            ("ek", self.ek.clone()),
-            ("ek version", self.ek_version.clone().unwrap_or_else(|| "-".into())),
+            ("kms", text(&self.kms)),
+            ("ek", text(&self.ek)),
+            ("ek version", text(&self.ek_version)),
             ("shown as", self.server_side_encryption.to_owned()),
-            ("context", self.context_sha256.clone().unwrap_or_else(|| "-".into())),
-            ("wrapped dek", format!("{} bytes, SHA-256 {}", self.wrapped_dek_bytes, self.wrapped_dek_sha256)),
+            ("context", text(&self.context_sha256)),
+            ("wrapped dek", text(&wrapped)),
             ("commitment", self.commitment.clone()),
         ];
         let rows: String = rows.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();

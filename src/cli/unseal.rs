@@ -20,6 +20,7 @@ use crate::handler::{self, Given};
 use crate::kms::keys::{CacheConfig, Keys};
 use crate::metrics::Metrics;
 use crate::s3::encryption::CustomerKey;
+use crate::s3::headers;
 use crate::seal::{
     CHUNK, Envelope, Error, FOOTER_LEN, Header, Layout, Manifest, Opened, PlainRange, SealedLen, Sse,
     block_len,
@@ -81,6 +82,7 @@ impl Unseal {
     async fn open_envelope(&self) -> anyhow::Result<Opened> {
         let envelope = Envelope::parse(&self.envelope).context("--envelope")?;
         let customer = self.customer_key_file.as_deref().map(customer_key).transpose()?;
+        self.check_given(envelope.header())?;
         let keys = self.keys(customer.is_some())?;
         let Object { bucket, key } = &self.object;
         let given = Given { bucket, key, customer: customer.as_ref(), context: self.context.as_deref() };
@@ -92,11 +94,35 @@ impl Unseal {
                     format!("--envelope: it is not of {object}, was altered, or is under another customer's key")
                 }
                 _ => format!(
-                    "--envelope: it is not of {object}, was altered, lacks its --context, or its EK '{ek}' of kms '{kms}' \
+                    "--envelope: it is not of {object}, was altered, has another --context, or its EK '{ek}' of kms '{kms}' \
                      can't be used"
                 ),
             }
         })
+    }
+
+    /// That what the envelope asks for is there, before a KMS is asked for anything.
+    fn check_given(&self, header: &Header) -> anyhow::Result<()> {
+        match (header.sse, &self.customer_key_file) {
+            (Sse::Customer, None) => anyhow::bail!(
+                "{} is under a customer's key (SSE-C). Name the file that holds it: --customer-key-file FILE",
+                self.object
+            ),
+            (Sse::Customer, Some(_)) | (_, None) => {}
+            (_, Some(_)) => anyhow::bail!(
+                "--customer-key-file: {} is under the EK '{}' of kms '{}', not under a customer's key. Leave it out",
+                self.object,
+                header.ek,
+                header.kms
+            ),
+        }
+        anyhow::ensure!(
+            header.context.is_none() || self.context.is_some(),
+            "{} has an encryption context. Give the value of its metadata header {}: --context HEADER",
+            self.object,
+            headers::CONTEXT
+        );
+        Ok(())
     }
 
     /// The KMSs of the configuration; none where a customer's key opens the object.

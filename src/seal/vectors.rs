@@ -113,7 +113,12 @@ fn sealing_parts_gives_the_vectors() {
 
         let envelope = Envelope::parse(text(vector, "envelope")).unwrap();
         let place = Place { bucket: text(vector, "bucket"), key: text(vector, "key") };
-        let opened = envelope.open(&Dek::from(bytes(vector, "dek")), place).unwrap();
+        let dek = Dek::from(bytes(vector, "dek"));
+        let header = envelope.header().clone();
+        assert_eq!(header.sse, Sse::from_id(vector["sse"].as_u64().unwrap_or(1) as u8).unwrap());
+        let again = Envelope::wrap_with(header, bytes(vector, "salt"), &oek, &dek, place).unwrap();
+        assert_eq!(again, envelope, "{}", vector["name"]);
+        let opened = envelope.open(&dek, place).unwrap();
         assert_eq!(opened.layout(size).unwrap(), Layout::Composite);
     }
 }

@@ -4,6 +4,8 @@
     s3veil_reader.py read ENVELOPE BODY_FILE DEK_HEX BUCKET KEY     writes the plaintext to stdout
     s3veil_reader.py vectors FILE...                                checks vector files, prints a line for each vector
 
+DEK_HEX is the DEK as the KMS unwraps it, or the customer's own key of an object under one (SSE-C).
+
 Needs Python 3.9 and `cryptography`. It reads whole bodies into memory: it is here to be read, not to be fast.
 """
 
@@ -83,7 +85,8 @@ def o(x):
 
 def kek(dek, fields, bucket, key):
     text = lambda n: fields[n].encode() if n in fields else None
-    context = bytes([1, fields[1]]) + f(text(2)) + f(text(3)) + o(text(4)) + f(bucket) + f(key) + o(fields.get(9))
+    names = f(text(2) or b"") + f(text(3) or b"") + o(text(4))
+    context = bytes([1, fields[1]]) + names + f(bucket) + f(key) + o(fields.get(9))
     return HKDF(SHA256(), 32, salt=fields[6], info=b"s3veil/v1/kek" + context).derive(dek)
 
 
@@ -134,6 +137,9 @@ def parse(text):
 
 TYPES = {0: int, 1: int, 2: str, 3: str, 4: str, 5: bytes, 6: bytes, 7: int, 8: int, 9: bytes}
 SIZES = {2: (1, 64), 3: (1, 512), 4: (1, 256), 5: (1, 1024), 6: (32, 32), 9: (32, 32)}
+# What an envelope has for each kind of SSE, beside the length, and what it may have.
+CUSTOMER = 3
+ALWAYS, OF_AN_EK, OPTIONAL = {0, 1, 6, 8}, {2, 3, 5}, {4, 9}
 
 
 def read_header(data, refuse):
@@ -156,9 +162,11 @@ def read_header(data, refuse):
         if not low <= size <= high:
             raise refuse
         fields[number] = value
-    stream = fields.get(1) == 1
-    complete = {0, 1, 2, 3, 5, 6, 8} <= fields.keys() and stream == (7 in fields)
-    if at != len(data) or not complete or fields[1] not in (1, 2) or fields[8] not in (1, 2):
+    if at != len(data) or fields.get(1) not in (1, 2) or fields.get(8) not in (1, 2, 3, 4):
+        raise refuse
+    customer = fields[8] == CUSTOMER
+    needed = (ALWAYS if customer else ALWAYS | OF_AN_EK) | ({7} if fields[1] == 1 else set())
+    if not needed <= fields.keys() <= needed | (set() if customer else OPTIONAL):
         raise refuse
     if fields.get(7, 0) > MAX:
         raise refuse
@@ -191,6 +199,24 @@ def item(data, at):
     if major not in (2, 3) or len(value) != number:
         raise ValueError("neither number nor string, or cut")
     return (value if major == 2 else value.decode()), at + number
+
+
+# The client's encryption context.
+
+
+def context(fields, kept):
+    """The entries that the KMS gets beside the bucket's, from the header that is kept beside the envelope, or None."""
+    if 9 not in fields:
+        return {}
+    refuse = Refused("context", "Tampered")
+    try:
+        text = base64.b64decode(kept or "", validate=True)
+        entries = json.loads(text)
+    except ValueError:
+        raise refuse from None
+    if hashlib.sha256(text).digest() != fields[9]:
+        raise refuse
+    return entries
 
 
 # Body.
@@ -316,6 +342,16 @@ def check(vector):
             assert (refused.step, refused.why) == (vector["step"], vector["error"]), f"refused with {refused}"
             return
         raise AssertionError("opened, and should not")
+    if "entries" in vector:
+        fields = parse(vector["envelope"])["fields"]
+        assert context(fields, vector["context_header"]) == vector["entries"], "another context"
+        for other in (None, "", "e30=", "no base64", vector["context_header"][4:]):
+            try:
+                context(fields, other)
+            except Refused as refused:
+                assert (refused.step, refused.why) == ("context", "Tampered"), f"refused with {refused}"
+            else:
+                raise AssertionError("another context is taken")
     plain, trailer = read(*args)
     assert plain == bytes(i % 251 for i in range(vector["length"])), "another plaintext"
     assert trailer["crc64"] == crc64nvme(plain), "another CRC"

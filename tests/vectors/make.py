@@ -65,6 +65,20 @@ def fields_of(length, **changed):
     return {n: value for n, value in fields.items() if value is not None}
 
 
+def canonical(entries):
+    """The one JSON form of a client's encryption context."""
+    escaped = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    unicode = lambda c: f"\\u{ord(c):04x}" if c < " " or c in "<>&\u2028\u2029" else c
+    quoted = lambda text: '"' + "".join(escaped.get(c) or unicode(c) for c in text) + '"'
+    names = sorted(entries, key=str.encode)
+    return ("{" + ",".join(f"{quoted(name)}:{quoted(entries[name])}" for name in names) + "}").encode()
+
+
+def customers(length, **changed):
+    """Under a customer's key (SSE-C): nothing speaks of a KMS."""
+    return fields_of(length, **{"_2": None, "_3": None, "_5": None, "_8": 3, **changed})
+
+
 def envelope(fields, bucket, key, dek=DEK, oek=OEK, head=None, commitment=None):
     head = header(fields) if head is None else head
     wrapping = reader.kek(dek, fields, bucket.encode(), key.encode())
@@ -120,9 +134,9 @@ def seal_manifest(parts, checksum, salt, before, oek=OEK):
 # Objects that open.
 
 
-def composite(name, sizes, checksum=None, values=None):
+def composite(name, sizes, checksum=None, values=None, sse=None):
     """Parts of these numbers and lengths. The body, of 64 KiB at least, stands there as its hash."""
-    fields = {n: value for n, value in fields_of(0, _1=2).items() if n != 7}
+    fields = (customers if sse == 3 else fields_of)(None, _1=2, _8=sse or 1)
     plain = plaintext(sum(length for _, length in sizes))
     at, sealed, salts = 0, b"", []
     for n, length in sizes:
@@ -147,6 +161,7 @@ def composite(name, sizes, checksum=None, values=None):
         "parts": [{"number": n, "length": p, "salt": s.hex()} for (n, p), s in zip(sizes, salts)],
         "values": values and [value.hex() for value in values],
         "checksum": checksum and {"algorithm": checksum[0], "kind": checksum[1], "value": checksum[2].hex()},
+        **({"sse": sse} if sse else {}),
         "upload": UPLOAD.hex(),
         "manifest_salt": salt.hex(),
         "envelope": made,
@@ -163,10 +178,15 @@ def composites():
     values = [fixed("part 1"), fixed("part 2")]
     yield composite("a checksum of checksums", [(1, 100_000), (2, 7)], [5, 2, fixed("all parts")], values)
     yield composite("many parts", [(n, n % 3) for n in range(1, 100)])
+    yield composite("parts under a customer's key", [(1, 65_537), (3, 10)], sse=3)
+    yield composite("parts under a Bucket Key", [(2, 10)], sse=4)
 
 
-def positive(name, length, bucket="bucket", key="a/b", client=None, **changed):
-    fields = fields_of(length, **changed)
+def positive(name, length, bucket="bucket", key="a/b", client=None, entries=None, **changed):
+    kept = entries and canonical(entries)
+    if kept:
+        changed["_9"] = hashlib.sha256(kept).digest()
+    fields = (customers if changed.get("_8") == 3 else fields_of)(length, **changed)
     data = body(plaintext(length), client)
     vector = {
         "name": name,
@@ -175,10 +195,10 @@ def positive(name, length, bucket="bucket", key="a/b", client=None, **changed):
         "salt": SALT.hex(),
         "bucket": bucket,
         "key": key,
-        "kms": fields[2],
-        "ek": fields[3],
+        "kms": fields.get(2, ""),
+        "ek": fields.get(3, ""),
         "ek_version": fields.get(4),
-        "wrapped_dek": fields[5].hex(),
+        "wrapped_dek": fields.get(5, b"").hex(),
         "sse": fields[8],
         "context": fields[9].hex() if 9 in fields else None,
         "length": length,
@@ -186,6 +206,8 @@ def positive(name, length, bucket="bucket", key="a/b", client=None, **changed):
         "envelope": envelope(fields, bucket, key),
         "body_sha256": hashlib.sha256(data).hexdigest(),
     }
+    if entries:
+        vector |= {"entries": entries, "context_header": base64.b64encode(kept).decode()}
     if len(data) <= 2000:
         vector["body"] = data.hex()
     return vector
@@ -205,6 +227,12 @@ def positives():
     yield positive("the longest fields", 5, _2="k" * 64, _3="e" * 512, _4="v" * 256, _5=b"w" * 1024)
     for algorithm, value in sums.items():
         yield positive(f"client checksum {algorithm}", 10, client=(algorithm, value))
+    for length in (0, 300, 65_537):
+        yield positive(f"{length} bytes under a customer's key", length, client=(5, sums[5]), _8=3)
+    yield positive("a Bucket Key", 300, _8=4)
+    yield positive("an encryption context", 20, entries={"team": "a", "Team": ""})
+    odd = {"<é>&": '"\\/\n\t\r\b\f\x7f', "\u2028": "\U0001f980", "\uffee": "\u2029", "": "no name"}
+    yield positive("an encryption context that needs escapes", 20, entries=odd)
 
 
 # Objects that do not.
@@ -255,6 +283,7 @@ def forms():
     changes = {
         "an unknown layout": {"_1": 3},
         "a composite object with a length": {"_1": 2},
+        # A customer's key since then, and still no envelope of one: it names a KMS. `kinds` has the rest.
         "an unknown SSE": {"_8": 3},
         "an empty KMS name": {"_2": ""},
         "a KMS name of 65 bytes": {"_2": "k" * 65},
@@ -347,6 +376,42 @@ def bodies():
         yield refused(f"a trailer with {name}", "trailer", front + seal_trailer(inner, 10))
 
 
+def kinds():
+    """Envelopes that have other fields than their kind of SSE, or not the customer's key."""
+
+    def refused(name, fields):
+        # Sealed for what it says, so that only its fields can be the reason.
+        return negative(name, "parse", "NotAnEnvelope", text=envelope(fields, "bucket", "a/b"))
+
+    for kind in (0, 5):
+        yield refused(f"SSE kind {kind}", fields_of(10, _8=kind))
+        yield refused(f"SSE kind {kind} without an EK", customers(10, _8=kind))
+    some = {2: "kes", 3: "my-key", 4: "1", 5: bytes(range(76)), 9: fixed("context")}
+    for n, name in {2: "KMS", 3: "EK", 4: "EK version", 5: "wrapped DEK", 9: "context digest"}.items():
+        yield refused(f"a customer's key and the field {n}, {name}", customers(10, **{f"_{n}": some[n]}))
+    yield refused("a customer's key and an empty wrapped DEK", customers(10, _5=b""))
+    yield refused("a customer's stream without a length", customers(None))
+    for kind in (1, 2, 4):
+        yield refused(f"SSE kind {kind} without an EK", customers(10, _8=kind))
+        for n in (2, 3, 5):
+            yield refused(f"SSE kind {kind} without the field {n}", fields_of(10, _8=kind, **{f"_{n}": None}))
+
+    def closed(name, **changed):
+        return negative(name, "open", "Tampered", **changed)
+
+    right = envelope(customers(10), "bucket", "a/b")
+    yield closed("another customer's key", text=right, dek=fixed("another"))
+    yield closed("a customer's object at another key", text=right, key="a//b")
+    yield closed("a customer's object in another bucket", text=right, bucket="bucket2")
+    for name, own, other in (
+        ("an EK's envelope made a customer's", fields_of(10), customers(10)),
+        ("a customer's envelope made an EK's", customers(10), fields_of(10)),
+        ("a Bucket Key in the header", fields_of(10), fields_of(10, _8=4)),
+    ):
+        made = reader.parse(envelope(own, "bucket", "a/b"))
+        yield closed(name, text=text(record(header(other), made["sealed_oek"], made["commitment"])))
+
+
 # The two-key attack on AES-GCM (2019/016): one sealed OEK that authenticates under two KEKs.
 
 
@@ -417,5 +482,5 @@ def write(name, vectors):
 
 if __name__ == "__main__":
     write("stream-v1.json", list(positives()))
-    write("stream-v1-negative.json", [*forms(), *keys(), *bodies()])
+    write("stream-v1-negative.json", [*forms(), *keys(), *bodies(), *kinds()])
     write("composite-v1.json", list(composites()))
