@@ -6,6 +6,7 @@ import pathlib
 import random
 import socket
 import subprocess
+import threading
 import time
 
 # Below the ports that Linux gives to connections, of which the tests open thousands.
@@ -58,21 +59,65 @@ def _hold(length, held):
     raise Failed("no free port")
 
 
-class Server:
-    """A process with a guard: a shell that kills it when this process is gone."""
+def guard(child, directory):
+    """A shell that reads from a pipe which nobody writes to: the read ends when this process does, however that happens."""
+    script = 'trap "" HUP INT TERM; read -r _; kill -9 "$1"; rm -rf -- "$2"'
+    return subprocess.Popen(
+        ["sh", "-c", script, "sh", str(child.pid), str(directory)], stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
 
-    def __init__(self, command, environment, directory, name):
+
+def finished(command, environment, directory, seconds):
+    """Runs a command to its end; it ends with this process. What it said, and nothing if it took too long."""
+    with (directory / "said").open("w+b") as said:
+        child = subprocess.Popen(
+            list(map(str, command)), env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        )
+        guarding = guard(child, directory)
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise Failed(f"{command[0]} took longer than {seconds} s") from None
+        finally:
+            guarding.kill()
+            guarding.wait()
+            guarding.stdin.close()
+        said.seek(0)
+        return said.read().decode(errors="replace")[-6000:]
+
+
+class Server:
+    """A process with a guard: a shell that kills it when this process is gone. A lasting one is started again if it ends."""
+
+    def __init__(self, command, environment, directory, name, lasting=False):
         self.log = directory / f"{name}.log"
         self.name = name
+        self.begun = list(map(str, command)), environment, directory
+        self.stopping = threading.Event()
+        self.restarts = 0
+        self.lock = threading.Lock()
+        self._spawn()
+        if lasting:
+            threading.Thread(target=self._last, daemon=True).start()
+
+    def _spawn(self):
+        command, environment, directory = self.begun
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
-                list(map(str, command)), env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
-        script = 'trap "" HUP INT TERM; read -r _; kill -9 "$1"'
-        self.guard = subprocess.Popen(
-            ["sh", "-c", script, "sh", str(self.child.pid)], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
+        self.guard = guard(self.child, directory)
+
+    def _last(self):
+        while not self.stopping.wait(0.2):
+            with self.lock:
+                if not self.stopping.is_set() and self.ended():
+                    self._end()
+                    self.restarts += 1
+                    self._spawn()
 
     def answers(self, port, path="/", status=None):
         """Whether it answers over HTTP, with this status if one is named."""
@@ -103,6 +148,11 @@ class Server:
         return self.log.read_text(errors="replace")[-3000:]
 
     def stop(self):
+        self.stopping.set()
+        with self.lock:
+            self._end()
+
+    def _end(self):
         # The guard first, while the child's number can't belong to another process.
         self.guard.kill()
         self.guard.wait()

@@ -52,6 +52,7 @@ listen = "127.0.0.1:{self.port}"
 [store]
 endpoint = "http://127.0.0.1:{store.port}"
 region = "{store.region}"
+{store.settings}
 [kms.local]
 kind = "local"
 path = "{self.directory}/keys"

@@ -27,13 +27,12 @@ def pytest_runtest_logreport(report):
     # With workers this runs in each of them too: only the one that collects writes.
     if os.environ.get("PYTEST_XDIST_WORKER"):
         return
-    before = outcomes.get(name(report.nodeid), {"outcome": "passed", "seconds": 0, "why": ""})
+    before = outcomes.setdefault(name(report.nodeid), {"outcome": "passed", "seconds": 0, "why": ""})
     before["seconds"] += report.duration
     # A failed clean-up counts too: it shows what a listing or a deletion did.
     if report.outcome != "passed" and before["outcome"] != "failed":
         before["outcome"] = report.outcome
         before["why"] = f"{report.when}: {report.longreprtext[-4000:]}"
-    outcomes[name(report.nodeid)] = before
 
 
 def pytest_sessionfinish(session):

@@ -25,6 +25,8 @@ class Store:
 
     def __init__(self, name, start):
         self.name = name
+        # What else `[store]` of proxy.toml must say.
+        self.settings = SETTINGS.get(name, "")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"s3veil-conformance-{name}-", dir=in_memory()))
         try:
             self.port, self._stop = start(self.directory)
@@ -147,6 +149,9 @@ def rgw(directory):
         raise
     return ceph.port, ceph.stop
 
+
+# RGW 16 knows no trailing checksums.
+SETTINGS = {"rgw": 'payload = "unsigned"'}
 
 STORES = {"minio": minio, "seaweedfs": seaweedfs, "rgw": rgw}
 
