@@ -299,7 +299,7 @@ fn a_11_expiry() {
         at("60", now() - Duration::from_secs(901)),
         Err("AccessDenied: Request is not valid yet".into())
     );
-    for expires in ["0", "604801", "-1", "", "1e3", "+5", "99999999999999999999"] {
+    for expires in ["604801", "-1", "", "1e3", "+5", "99999999999999999999"] {
         assert_eq!(code(get().presigned(expires)), "AuthorizationQueryParametersError", "{expires}");
     }
 }

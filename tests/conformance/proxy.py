@@ -19,7 +19,8 @@ EKS = ["main", "testkey-1", "testkey-2"]
 class Proxy:
     """With a keystore of its own. Each user goes on with his own credentials at the store."""
 
-    def __init__(self, store, program=PROGRAM):
+    def __init__(self, store, program=PROGRAM, more=""):
+        self.more = more
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="s3veil-conformance-"))
         try:
             self._start(store, program)
@@ -65,7 +66,7 @@ ek = "main"
             keys = f'access_key = "{user.access_key}"\nsecret_key = "{user.secret_key}"\n'
             name = "default" if number == 0 else user.section.replace(" ", "-")
             text += f'[store.credentials.{name}]\n{keys}[[auth.identities]]\nname = "{name}"\nstore = "{name}"\n{keys}'
-        return text
+        return text + self.more
 
     def __enter__(self):
         return self

@@ -40,12 +40,12 @@ class Same:
 
 
 def etags_match(direct, through):
-    """The same form. A multipart ETag counts the manifest, a part more."""
+    """The same form. A multipart ETag counts the manifest, a part more, unless the last part went with it."""
     form = re.compile(r'("?)([0-9a-f]{32})(?:-(\d+))?("?)$')
     one, other = form.match(direct), form.match(through)
     if not one or not other:
         return direct == through
-    parts = one[3] is None and other[3] is None or int(other[3] or 0) == int(one[3] or 0) + 1
+    parts = one[3] is None and other[3] is None or int(other[3] or 0) - int(one[3] or 0) in (0, 1)
     return one[1] == other[1] and one[4] == other[4] and parts
 
 
