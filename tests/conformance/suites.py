@@ -110,8 +110,8 @@ def checkout(path):
     functional = path / "s3tests/functional"
     if not functional.is_dir():
         raise Failed(f"{path} is no checkout of ceph/s3-tests: {functional} is not there")
-    # The others ask other services at the store's address: IAM, STS, SNS.
-    files = [f"s3tests/functional/test_{part}.py" for part in ("s3", "headers", "s3select")]
+    # The others ask for IAM, STS and SNS, which are not S3, and for S3 Select, where a refusal passes for an answer.
+    files = [f"s3tests/functional/test_{part}.py" for part in ("s3", "headers")]
     return Pytest("ceph/s3-tests", path, [file for file in files if (path / file).is_file()], None)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 import re
 import typing
+import urllib.parse
 
 from compare import words
 from processes import Failed
@@ -118,7 +119,8 @@ def twice(d):
 
 
 def location(d):
-    return d.where == "xml /CompleteMultipartUploadResult/Location" and d.other == re.sub(r"^https?://[^/]*", "", d.one)
+    bare = urllib.parse.unquote(re.sub(r"^https?://[^/]*", "", d.one))
+    return d.where == "xml /CompleteMultipartUploadResult/Location" and urllib.parse.unquote(d.other) == bare
 
 
 def completed_again(d):
@@ -219,7 +221,7 @@ def twin(d):
 RULES = [
     Rule("ETags are the store's own", twin),
     Rule("Errors that s3veil itself gives", own_document),
-    Rule("answers for sealed objects carry x-amz-server-side-encryption: aws:kms and the EK", sse),
+    Rule("responses for sealed objects carry x-amz-server-side-encryption: aws:kms and the EK", sse),
     Rule("without one, CRC64NVME is", checksum),
     Rule("x-amz-checksum-mode is read in any case", checksum_mode),
     Rule("Listings may show a ChecksumAlgorithm", listed_checksum),
