@@ -198,3 +198,19 @@ async fn parts_may_be_copies() {
         }
     }
 }
+
+/// Replaced metadata, as a copy within the store always has it, makes some stores take tags that nobody asked for.
+#[tokio::test]
+async fn tags_count_only_with_the_directive_to_replace_them() {
+    let (store, proxy) = start().await;
+    put(proxy.address, "/b/k", b"x").await;
+    for (directive, counts) in [(None, false), (Some("COPY"), false), (Some("REPLACE"), true)] {
+        let mut headers = vec![("x-amz-tagging", "a=1")];
+        headers.extend(directive.map(|directive| ("x-amz-tagging-directive", directive)));
+        store.take_seen();
+        assert_eq!(copy(&proxy, "/b/k", "/b/copy", &headers).await.status, 200);
+        let sent = store.take_seen();
+        let sent = sent.iter().find(|seen| seen.method == Method::PUT).unwrap();
+        assert_eq!(sent.headers.contains_key("x-amz-tagging"), counts, "{directive:?}");
+    }
+}

@@ -92,8 +92,8 @@ fn only<'a>(request: &'a Request<'_>, name: &str) -> Result<Option<&'a str>> {
 fn expires(text: &str) -> Result<Duration> {
     let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
     match seconds {
-        Some(seconds @ 1..=LONGEST) => Ok(Duration::from_secs(seconds)),
-        Some(0) => Err(wrong("X-Amz-Expires must be at least 1 second")),
+        // None at all is a URL that has expired, as the stores say too.
+        Some(seconds @ 0..=LONGEST) => Ok(Duration::from_secs(seconds)),
         Some(_) => Err(wrong(
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than \
              604800 seconds",

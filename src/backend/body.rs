@@ -107,7 +107,8 @@ impl StoreBody {
                 let algorithm = match framing {
                     // Kept even where TLS covers the body.
                     Framing::Client(algorithm) => algorithm,
-                    Framing::Auto if mode != PayloadMode::Unsigned || locks(headers) => Algorithm::Crc32c,
+                    Framing::Auto if mode == PayloadMode::Trailer => Algorithm::Crc32c,
+                    Framing::Auto if mode == PayloadMode::Auto && locks(headers) => Algorithm::Crc32c,
                     Framing::Auto | Framing::Never => {
                         return Payload {
                             body: Watched::boxed(body, progress),
@@ -141,8 +142,10 @@ fn locks(headers: &HeaderMap) -> bool {
 
 fn document(bytes: Bytes, mode: PayloadMode, progress: Arc<Progress>) -> Payload {
     let hash = match mode {
-        PayloadMode::Unsigned => BodyHash::Unsigned,
-        _ => BodyHash::Sha256(hex::encode(Hasher::digest(Algorithm::Sha256, &bytes).value())),
+        PayloadMode::Unsigned | PayloadMode::Auto => BodyHash::Unsigned,
+        PayloadMode::Trailer => {
+            BodyHash::Sha256(hex::encode(Hasher::digest(Algorithm::Sha256, &bytes).value()))
+        }
     };
     let length = bytes.len() as u64;
     let body = if bytes.is_empty() {

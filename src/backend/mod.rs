@@ -87,10 +87,10 @@ pub enum Addressing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PayloadMode {
-    /// `unsigned` over https, `trailer` over http.
+    /// `unsigned` over https but for objects under a lock, `trailer` over http.
     #[default]
     Auto,
-    /// UNSIGNED-PAYLOAD.
+    /// UNSIGNED-PAYLOAD, always: what a store understands that knows no trailers.
     Unsigned,
     /// aws-chunked with a CRC-32C of the sent bytes behind them.
     Trailer,
@@ -157,8 +157,7 @@ impl Config {
             credentials.insert(name, loaded);
         }
         let payload = match self.payload {
-            PayloadMode::Auto if scheme == Scheme::HTTPS => PayloadMode::Unsigned,
-            PayloadMode::Auto => PayloadMode::Trailer,
+            PayloadMode::Auto if scheme == Scheme::HTTP => PayloadMode::Trailer,
             chosen => chosen,
         };
         Ok(Backend {

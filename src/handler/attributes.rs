@@ -16,7 +16,7 @@ use crate::s3::{Code, Error, Result};
 use crate::seal::Manifest;
 
 pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
-    let wanted = wanted(call.headers())?;
+    let (wanted, page) = (wanted(call.headers())?, page(call.headers())?);
     let store = rooms.backend.send(get::request(call, Method::HEAD, super::wish::Wish::Whole)).await?;
     if !store.status().is_success() {
         return get::refusal(rooms, call).await;
@@ -44,7 +44,7 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
         }
     };
     let parts = match sealed.composite.as_ref().filter(|_| has("ObjectParts")) {
-        Some(known) => Some(parts(&known.manifest, call.headers())?),
+        Some(known) => Some(parts(&known.manifest, page)),
         None => None,
     };
     let document = xml::object_attributes(&ObjectAttributes {
@@ -66,17 +66,21 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
     Ok(get::answer(StatusCode::OK, headers, body::full(document)))
 }
 
-/// A page of the parts.
+/// Which parts the client wants: how many at most, and behind which number.
 ///
-/// Errors: InvalidArgument for a page that can't be.
-fn parts(manifest: &Manifest, client: &HeaderMap) -> Result<PartsPage> {
+/// Errors: InvalidArgument for what is no number, whether there are parts or not.
+fn page(client: &HeaderMap) -> Result<(u32, u32)> {
     let number = |name: &'static str, without: u32| -> Result<u32> {
         let Some(value) = client.get(name) else { return Ok(without) };
         let number = value.to_str().ok().and_then(|value| value.parse().ok());
         number
             .ok_or_else(|| Error::new(Code::InvalidArgument, format!("{name} is not a number. Correct it.")))
     };
-    let (max, marker) = (number("x-amz-max-parts", 1000)?.min(1000), number("x-amz-part-number-marker", 0)?);
+    Ok((number("x-amz-max-parts", 1000)?.min(1000), number("x-amz-part-number-marker", 0)?))
+}
+
+/// A page of the parts.
+fn parts(manifest: &Manifest, (max, marker): (u32, u32)) -> PartsPage {
     let algorithm = manifest.checksum().map(|sum| sum.algorithm);
     let mut left = manifest.parts().iter().filter(|part| u32::from(part.number.get()) > marker);
     let shown = left.by_ref().take(max as usize).map(|part| {
@@ -87,7 +91,7 @@ fn parts(manifest: &Manifest, client: &HeaderMap) -> Result<PartsPage> {
     });
     let parts = shown.collect();
     let (total, truncated) = (manifest.parts().len(), left.next().is_some());
-    Ok(PartsPage { total, marker, max: max as usize, truncated, parts })
+    PartsPage { total, marker, max: max as usize, truncated, parts }
 }
 
 /// The attributes that the client wants.

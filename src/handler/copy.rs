@@ -99,6 +99,10 @@ async fn in_the_store(
     let mut store_headers = StoreHeaders::for_object(call.headers());
     describe(&mut store_headers, call.headers(), replaced, &response::forwarded(stored));
     from_source(&mut store_headers, copied, stored);
+    if !replaced.tags {
+        // Replaced metadata makes some stores take these too, though the client did not ask for other tags.
+        store_headers.remove("x-amz-tagging");
+    }
     let replace = HeaderValue::from_static("REPLACE");
     store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace);
     store_headers.set_envelope(&envelope, write.context())?;

@@ -15,8 +15,17 @@ use http_body::Body as _;
 const PEEK: usize = 512;
 
 /// Parameters that go on beside a sub-resource of a bucket, or with a listing of buckets. None makes it a listing of keys.
-const PARAMETERS: [&str; 8] =
-    ["bucket-region", "continuation-token", "events", "id", "max-buckets", "ping", "prefix", "suffix"];
+const PARAMETERS: [&str; 9] = [
+    "bucket-region",
+    "continuation-token",
+    "events",
+    "id",
+    "max-buckets",
+    "ping",
+    "prefix",
+    "suffix",
+    "usage",
+];
 
 /// Documents up to this length are read whole, checked, and signed with their hash. Stores take the framing of a stream
 /// for an object's body only.

@@ -144,7 +144,18 @@ pub(super) fn written(store: StoreResponse) -> Result<StoreResponse> {
 
 /// The store refused what is needed under `.s3veil/`.
 pub(super) fn unwell(status: StatusCode) -> Error {
-    let why =
-        "The store did not do what an upload needs under '.s3veil/'. Please try again; see state.bucket.";
-    Error::new(Code::ServiceUnavailable, why).retry_after(2).caused_by(format!("the store answered {status}"))
+    let error = match status {
+        // It would refuse it again.
+        StatusCode::FORBIDDEN => Error::new(
+            Code::AccessDenied,
+            "The store does not let this client write, read, list and delete under '.s3veil/', where s3veil keeps what it \
+             needs. Allow it in the store's policy, there or in state.bucket.",
+        ),
+        _ => Error::new(
+            Code::ServiceUnavailable,
+            "The store did not do what s3veil needs under '.s3veil/'. Please try again; see state.bucket.",
+        )
+        .retry_after(2),
+    };
+    error.caused_by(format!("the store answered {status}"))
 }

@@ -11,6 +11,7 @@ use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::operation::{Call, Operation};
 use crate::policy::{Copied, Target};
+use crate::s3::headers::remove_all;
 use crate::s3::{Code, Error, Result, copy, xml};
 
 pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied: Copied) -> Result<Answer> {
@@ -64,11 +65,14 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
         return Ok(answer);
     }
     let mut headers = answer.headers().clone();
-    let etag = headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default().to_owned();
+    // What a part's answer says in headers, a copy's says in its document.
+    let etag = headers.remove(header::ETAG);
+    let etag = etag.as_ref().and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+    remove_all(&mut headers, |name| name.starts_with("x-amz-checksum-"));
     if let Some(version) =
         parts.headers.get("x-amz-version-id").and_then(|v| HeaderValue::from_bytes(v.as_bytes()).ok())
     {
         headers.insert("x-amz-copy-source-version-id", version);
     }
-    Ok(copying::document(headers, xml::copy_result("CopyPartResult", &etag, &xml::now())))
+    Ok(copying::document(headers, xml::copy_result("CopyPartResult", etag, &xml::now())))
 }
