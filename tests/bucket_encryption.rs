@@ -163,6 +163,11 @@ async fn mistakes_are_told_when_they_are_made() {
     for (document, status, code) in [
         (configuration("aws:kms", Some("team-none"), ""), 400, "KMS.NotFoundException"),
         (configuration("aws:kms", Some("no name"), ""), 400, "KMS.NotFoundException"),
+        (
+            configuration("aws:kms", Some(&format!("arn:aws:kms:{}:team-a", "x".repeat(9000))), ""),
+            400,
+            "KMS.NotFoundException",
+        ),
         (configuration("aws:kms", Some("else"), ""), 403, "AccessDenied"),
         (configuration("AES256", Some("team-a"), ""), 400, "InvalidArgument"),
         (configuration("rot13", None, ""), 400, "MalformedXML"),
@@ -303,6 +308,9 @@ async fn a_client_that_the_store_refuses_sets_nothing() {
         let reply = send(proxy.address, method, "/b?encryption", &[], document.as_bytes()).await;
         assert_eq!(reply.code(), code, "{method}");
     }
+    // Nor does an answer that is none let anybody.
+    store.fail_next_of(Method::GET, Fault::Status(500));
+    assert_eq!(set(&proxy, "b", "aws:kms", Some("team-a"), "").await.code(), "ServiceUnavailable");
     assert!(store.paths().is_empty());
 }
 

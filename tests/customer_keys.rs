@@ -24,6 +24,10 @@ bucket = "none"
 ek = "s3veil-dev-key"
 customer_keys = false
 [[policy]]
+bucket = "mixed"
+ek = "s3veil-dev-key"
+plaintext = "read"
+[[policy]]
 bucket = "plain"
 mode = "passthrough"
 "#;
@@ -338,4 +342,71 @@ async fn parts_are_copied_with_keys_on_either_side() {
     );
     assert_eq!(upload.complete(&[(1, etag)]).await.status, 200);
     assert_eq!(send(proxy.address, "GET", "/b/k", &two.headers(), b"").await.bytes(), &body[1..]);
+}
+
+/// Clients that send their key along with everything exist.
+#[tokio::test]
+async fn no_other_operation_takes_the_key_to_the_store() {
+    let (store, proxy) = start().await;
+    let (mine, source) = (Key::new(1, OWN), Key::new(1, SOURCE));
+    put(proxy.address, "/b/k", b"x").await;
+    let mut headers = mine.headers();
+    headers.extend(source.headers());
+    for (method, path) in [
+        ("GET", "/b/k?tagging"),
+        ("PUT", "/b/k?acl"),
+        ("GET", "/b/k?uploadId=none"),
+        ("DELETE", "/b/k?uploadId=none"),
+        ("DELETE", "/b/k"),
+        ("GET", "/b?list-type=2"),
+        ("GET", "/b?uploads"),
+        ("GET", "/b?versioning"),
+        ("GET", "/b?encryption"),
+        ("DELETE", "/b"),
+        ("OPTIONS", "/b/k"),
+        ("DELETE", "/plain/k"),
+    ] {
+        send(proxy.address, method, path, &headers, b"").await;
+    }
+    let document = b"<Delete><Object><Key>k</Key></Object></Delete>";
+    send(proxy.address, "POST", "/b?delete", &headers, document).await;
+    let seen = store.take_seen();
+    assert!(seen.len() > 10, "{}", seen.len());
+    for seen in seen {
+        let names: Vec<_> = seen.headers.keys().filter(|name| name.as_str().contains("customer")).collect();
+        assert!(names.is_empty(), "{} {}: {names:?}", seen.method, seen.path);
+    }
+}
+
+/// A key that comes along says that the object was sealed: the store must not get away with another one in its place, nor
+/// be handed the key for it.
+#[tokio::test]
+async fn an_object_that_lost_its_envelope_is_not_served_to_who_has_its_key() {
+    let (store, proxy) = start().await;
+    let (mine, source) = (Key::new(1, OWN), Key::new(1, SOURCE));
+    send(proxy.address, "PUT", "/mixed/k", &mine.headers(), b"secret").await;
+    store.change("/mixed/k", |object| {
+        object.headers.remove(ENVELOPE);
+        object.body = b"of the store's making".to_vec();
+    });
+    store.take_seen();
+    assert_eq!(get(proxy.address, "/mixed/k").await.status, 200, "the rule serves plain objects");
+    for (method, path) in [("GET", "/mixed/k"), ("HEAD", "/mixed/k"), ("GET", "/mixed/k?attributes")] {
+        let headers = mine.with(&[("x-amz-object-attributes", "ETag")]);
+        assert_eq!(send(proxy.address, method, path, &headers, b"").await.status, 400, "{method} {path}");
+    }
+    let range = mine.with(&[("range", "bytes=1-2")]);
+    assert_eq!(send(proxy.address, "GET", "/mixed/k", &range, b"").await.code(), "InvalidRequest");
+    let copy = source.with(&[("x-amz-copy-source", "/mixed/k")]);
+    for to in ["/plain/k", "/b/k"] {
+        assert_eq!(send(proxy.address, "PUT", to, &copy, b"").await.code(), "InvalidRequest", "{to}");
+    }
+    for seen in store.take_seen() {
+        assert!(
+            !seen.headers.keys().any(|name| name.as_str().contains("customer")),
+            "{} {}",
+            seen.method,
+            seen.path
+        );
+    }
 }

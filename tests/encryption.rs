@@ -61,6 +61,11 @@ async fn head(to: SocketAddr, path: &str) -> Reply {
     send(to, "HEAD", path, &[], b"").await
 }
 
+/// A context that no object's metadata has room for.
+fn long_context() -> String {
+    BASE64_STANDARD.encode(format!(r#"{{"a":"{}"}}"#, "b".repeat(2000)))
+}
+
 fn shown(reply: &Reply) -> (&str, &str, &str) {
     (reply.header(SSE), reply.header(KEY_ID), reply.header(BUCKET_KEY))
 }
@@ -113,6 +118,7 @@ async fn what_the_rule_does_not_allow_is_refused_and_stores_nothing() {
         ("/b/k", &[(SSE, "aes256")], 400, "InvalidArgument"),
         ("/b/k", &[KMS, (BUCKET_KEY, "perhaps")], 400, "InvalidArgument"),
         ("/b/k", &[KMS, (CONTEXT, "not base64!")], 400, "InvalidArgument"),
+        ("/b/k", &[KMS, (CONTEXT, long_context().leak())], 400, "InvalidArgument"),
         ("/b/k", &[(CONTEXT, "eyJhIjoiYiJ9")], 400, "InvalidArgument"),
     ] {
         for (method, query) in [("PUT", ""), ("POST", "?uploads")] {

@@ -44,7 +44,16 @@ pub struct StoreHeaders(HeaderMap);
 impl StoreHeaders {
     /// The client's headers that a request passes on: the ordinary ones of S3 and all `x-amz-*`, which
     /// authentication has found signed. For bodies that go as they came, also their digests.
+    ///
+    /// Nothing of server-side encryption: that is s3veil's part, and a client's key not the store's to see.
     pub fn forwarded(client: &HeaderMap) -> Self {
+        let mut headers = Self::with_encryption(client);
+        headers.remove_all(is_encryption);
+        headers
+    }
+
+    /// The same with it, for an object that nothing is sealed of: there it is the store's own affair.
+    pub fn with_encryption(client: &HeaderMap) -> Self {
         let mut headers = HeaderMap::with_capacity(client.len() + 4);
         for (name, value) in client {
             let amz = name.as_str().starts_with("x-amz-");
@@ -55,8 +64,7 @@ impl StoreHeaders {
         Self(headers)
     }
 
-    /// The same for a request whose body is another one at the store: nothing that describes the client's body,
-    /// and no server-side encryption, which is s3veil's part.
+    /// The same as `forwarded` for a request whose body is another one at the store: nothing that describes the client's.
     pub fn for_object(client: &HeaderMap) -> Self {
         let mut headers = Self::forwarded(client);
         headers.remove_all(describes_body);
@@ -121,7 +129,6 @@ fn describes_body(name: &str) -> bool {
         || name == "x-amz-sdk-checksum-algorithm"
         || name == "x-amz-checksum-algorithm"
         || (name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode")
-        || is_encryption(name)
 }
 
 /// A request to the store.

@@ -22,8 +22,8 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
         return get::refusal(rooms, call).await;
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
-        read.plain()?;
-        let headers = StoreHeaders::forwarded(call.headers());
+        open::plain(read, call)?;
+        let headers = StoreHeaders::with_encryption(call.headers());
         let request = StoreRequest::new(Method::GET, call.bucket(), call.key(), headers, call.who())
             .query(call.query().pick(&["attributes", "versionId"]));
         return Ok(super::forward::answer(rooms.backend.send(request).await?));

@@ -49,9 +49,9 @@ pub(super) async fn copy_object(rooms: &Rooms, call: Call, copied: Copied) -> Re
             in_the_store(rooms, &call, &copied, replaced, sealed, write, stored).await
         }
         (None, Target::Plain(_)) => {
-            copied.read().plain()?;
+            open::plain(copied.read(), &source)?;
             // As it came, with the source written as it was understood.
-            let mut headers = StoreHeaders::forwarded(call.headers());
+            let mut headers = StoreHeaders::with_encryption(call.headers());
             from_source(&mut headers, &copied, stored);
             let request = StoreRequest::new(Method::PUT, call.bucket(), call.key(), headers, call.who());
             Ok(forward::answer(send(rooms, &call, request).await?))

@@ -33,14 +33,9 @@ const DOCUMENT: u64 = 1024 * 1024;
 
 pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body: ByteBody) -> Result<Answer> {
     let mut payload = call.take_payload();
-    let mut request = StoreRequest::new(
-        call.method().clone(),
-        call.bucket(),
-        call.key(),
-        StoreHeaders::forwarded(call.headers()),
-        call.who(),
-    )
-    .query(query(&call));
+    let mut request =
+        StoreRequest::new(call.method().clone(), call.bucket(), call.key(), headers(&call), call.who())
+            .query(query(&call));
     // A request with no length and no body is as good as an empty one; one with a body must say how long it is.
     payload.length = payload.length.or(body.is_end_stream().then_some(0));
     let checked = Checked::new(body, payload, rooms.client_idle)?;
@@ -89,6 +84,17 @@ async fn no_listing(answer: Answer, name: &str) -> Result<Answer> {
         ));
     }
     Ok(Answer::from_parts(parts, body))
+}
+
+/// The headers that go on. Operations on an object's body come here only where nothing is sealed.
+fn headers(call: &Call) -> StoreHeaders {
+    use Operation::*;
+    match call.operation() {
+        PutObject | CreateMultipartUpload | UploadPart | CompleteMultipartUpload | SelectObjectContent => {
+            StoreHeaders::with_encryption(call.headers())
+        }
+        _ => StoreHeaders::forwarded(call.headers()),
+    }
 }
 
 /// The query that goes on. For a sub-resource only what belongs to it: whatever else stood there, the

@@ -61,7 +61,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
             None => sealed_object(rooms, call, wish, sealed, store).await,
         };
     }
-    let leave = read.plain()?;
+    let leave = open::plain(read, call)?;
     if guess == wish || (store.status() == StatusCode::OK && !matches!(wish, Wish::Part(_))) {
         return plain_object(store, leave).await;
     }
@@ -71,7 +71,8 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
 
 /// A read of the object: the client's conditions and parameters, and what to read of it.
 pub(super) fn request(call: &Call, method: Method, wish: Wish) -> StoreRequest {
-    let mut headers = StoreHeaders::forwarded(call.headers());
+    // Of a call on sealed objects all that speaks of encryption has gone already.
+    let mut headers = StoreHeaders::with_encryption(call.headers());
     let mut query = call.query().pick(&PARAMETERS);
     match wish {
         Wish::Range(range) => headers.set(header::RANGE, range.to_header()),
@@ -187,7 +188,7 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
             None => sealed_object(rooms, call, wish, sealed, store).await,
         };
     }
-    plain_range(rooms, call, wish, &parts.headers, read.plain()?).await
+    plain_range(rooms, call, wish, &parts.headers, open::plain(read, call)?).await
 }
 
 /// A plain object from its first byte, unless that says that it is a sealed one without its envelope.

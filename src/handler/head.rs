@@ -25,7 +25,7 @@ pub(super) async fn head_object(rooms: &Rooms, call: &Call, read: Read) -> Resul
         return Ok(answer(store));
     }
     let Some(sealed) = open::envelope(rooms, call, store.headers()).await? else {
-        read.plain()?;
+        open::plain(read, call)?;
         if asked == wish {
             return Ok(answer(store));
         }

@@ -12,6 +12,7 @@ use super::target::Target;
 use crate::kms::keys::Keys;
 use crate::kms::{Bound, Context, EkName, WrappedDek};
 use crate::operation::Call;
+use crate::policy::{Forward, Read};
 use crate::response::Encryption;
 use crate::s3::encryption::CustomerKey;
 use crate::s3::range::ContentRange;
@@ -62,6 +63,17 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
     };
     let encryption = shown(opened.header(), customer);
     Ok(Some(Sealed { opened, length, received, encryption, composite }))
+}
+
+/// Leave to serve an object that has no envelope.
+///
+/// Errors: AccessDenied where the rule serves sealed objects only; InvalidRequest if the client brings a key along, for its
+/// object was sealed: the store has put another one in its place, or stripped it.
+pub(super) fn plain(read: Read, call: &Call) -> Result<Forward> {
+    match call.customer_key() {
+        Some(_) if read.expects_sealed() => Err(needs_no_key()),
+        _ => read.plain(),
+    }
 }
 
 /// What it takes to open an envelope, beside the KMS.

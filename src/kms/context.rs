@@ -17,6 +17,9 @@ use crate::s3::Bucket;
 /// aws:s3:arn`) means the same here. Source: Amazon S3 User Guide, "Reducing the cost of SSE-KMS with Bucket Keys".
 const BUCKET_ENTRY: &str = "aws:s3:arn";
 
+/// The longest context of a client, in base64. It is kept in the object's metadata, of which S3 takes 2 KB.
+const LONGEST: usize = 1536;
+
 /// Names that begin so are AWS's own, and no client's.
 const RESERVED: &str = "aws:";
 
@@ -54,6 +57,9 @@ pub enum InvalidContext {
     /// It is something else.
     #[error("it is not the base64 of a JSON object of strings, each name once")]
     Form,
+    /// It can't have room in an object's metadata.
+    #[error("it is longer than {LONGEST} characters")]
+    Long,
     /// It names what is not its own.
     #[error("names that begin with '{RESERVED}' are AWS's own")]
     Reserved,
@@ -70,6 +76,9 @@ impl Context {
     ///
     /// Errors: a text that is none, in any reading that another program could have of it.
     pub fn of_client(header: &str) -> Result<Option<Self>, InvalidContext> {
+        if header.len() > LONGEST {
+            return Err(InvalidContext::Long);
+        }
         let json = BASE64_STANDARD.decode(header).map_err(|_| InvalidContext::Form)?;
         let mut json = serde_json::Deserializer::from_slice(&json);
         let entries = json.deserialize_map(Entries).map_err(|_| InvalidContext::Form)?;
@@ -184,6 +193,7 @@ mod tests {
         }
         assert_eq!(header(r#"{"aws:s3:arn":"x"}"#).unwrap_err(), InvalidContext::Reserved);
         assert_eq!(header(r#"{"AWS:x":"y"}"#).unwrap_err(), InvalidContext::Reserved);
+        assert_eq!(header(&format!(r#"{{"a":"{}"}}"#, "b".repeat(1200))).unwrap_err(), InvalidContext::Long);
         assert_eq!(Context::of_client("not base64!").unwrap_err(), InvalidContext::Form);
     }
 

@@ -5,6 +5,7 @@
 
 use super::bucket::BucketDefault;
 use super::table::{EkRef, Seal};
+use crate::kms::name::MAX_NAME_LEN;
 use crate::kms::{Context, EkName, InvalidContext};
 use crate::operation::Call;
 use crate::s3::encryption::{CustomerKey, Method, Requested};
@@ -13,6 +14,9 @@ use crate::seal::Sse;
 
 /// What mc and others write before a key's name.
 const ARN: &str = "arn:aws:kms:";
+
+/// The longest that a client may write for a key. Source: AWS KMS API Reference, KeyId.
+const LONGEST: usize = 2048;
 
 /// Leave to write a sealed object, with the key for it.
 #[derive(Debug)]
@@ -143,8 +147,10 @@ pub(super) fn named(seal: &Seal, key_id: &str) -> Result<EkRef> {
 fn ek_name(key_id: &str) -> Result<EkName> {
     let name = key_id.strip_prefix(ARN).map_or(key_id, |rest| rest.rsplit(':').next().unwrap_or(rest));
     let name = ["alias/", "key/"].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
+    let name = if key_id.len() > LONGEST { "" } else { name };
     EkName::parse(name).map_err(|why| {
-        Error::new(Code::KmsNotFound, format!("Invalid keyId '{key_id}': it is {why}.")).caused_by(why)
+        let shown: String = key_id.chars().take(MAX_NAME_LEN).collect();
+        Error::new(Code::KmsNotFound, format!("Invalid keyId '{shown}': it is {why}.")).caused_by(why)
     })
 }
 
@@ -178,7 +184,8 @@ mod tests {
         ] {
             assert_eq!(ek_name(id).unwrap().as_str(), "my-key", "{id}");
         }
-        for id in ["", "arn:aws:kms:", "a b", "alias/alias/x", "../x"] {
+        let long = format!("arn:aws:kms:{}:alias/my-key", "x".repeat(2048));
+        for id in [long.as_str(), "", "arn:aws:kms:", "a b", "alias/alias/x", "../x"] {
             assert!(ek_name(id).is_err(), "{id}");
         }
     }

@@ -30,7 +30,7 @@ pub struct Encryption {
     pub ek: String,
     /// The MD5 of the client's key in base64, where the request brought it along.
     pub customer_md5: Option<String>,
-    /// The encryption context that a write has been given, as the client gave it.
+    /// The encryption context that a write has been given, in its one form.
     pub context: Option<String>,
 }
 

@@ -54,7 +54,7 @@ pub enum Sse {
 impl Sse {
     const ALL: [Self; 4] = [Self::Kms, Self::KmsBucketKey, Self::S3, Self::Customer];
 
-    /// The form of this number.
+    /// The kind of this number.
     pub(super) fn from_id(id: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|sse| sse.id() == id)
     }

@@ -56,9 +56,8 @@ impl KnownDefaults {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether this was asked for after the last change.
-    fn knows_all(&self, known: &Known) -> bool {
-        known.changes == self.changes.load(Ordering::SeqCst)
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 }
 
@@ -70,9 +69,11 @@ impl Defaults for Arc<Rooms> {
 
 async fn of(rooms: &Arc<Rooms>, bucket: &Bucket) -> Result<Option<Arc<BucketDefault>>> {
     let defaults = &rooms.defaults;
+    // What has been set before this moment must be known; what is set meanwhile need not.
+    let since = defaults.changes();
     loop {
         if let Some(known) = defaults.cache.get(bucket).await {
-            if known.asked.elapsed() < AGE && defaults.knows_all(&known) {
+            if known.asked.elapsed() < AGE && known.changes >= since {
                 if known.asked.elapsed() >= DUE && !known.refreshing.swap(true, Ordering::SeqCst) {
                     tokio::spawn(refresh(rooms.clone(), bucket.clone()));
                 }
@@ -83,15 +84,15 @@ async fn of(rooms: &Arc<Rooms>, bucket: &Bucket) -> Result<Option<Arc<BucketDefa
         // However many wait, one asks.
         let asked = defaults.cache.try_get_with_by_ref(bucket, load(rooms, bucket)).await;
         let known = asked.map_err(|why: Arc<Error>| why.again())?;
-        // It may have been set while it was asked for. How long the store took does not matter.
-        if defaults.knows_all(&known) {
+        // Whoever asked may have done so before the last change. How long the store took does not matter.
+        if known.changes >= since {
             return Ok(known.default);
         }
     }
 }
 
 async fn load(rooms: &Rooms, bucket: &Bucket) -> Result<Known> {
-    let (asked, changes) = (Instant::now(), rooms.defaults.changes.load(Ordering::SeqCst));
+    let (asked, changes) = (Instant::now(), rooms.defaults.changes());
     let default = record::read(rooms, bucket).await?.into_default().map(Arc::new);
     Ok(Known { default, asked, changes, refreshing: Arc::default() })
 }

@@ -11,9 +11,10 @@ mod record;
 pub use known::KnownDefaults;
 pub(super) use record::forget as forget_record;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
+use super::own::unwell;
 use super::{Answer, Rooms, copy, forward, get};
 use crate::auth::Who;
 use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
@@ -30,7 +31,8 @@ const MAX_DOCUMENT: usize = 64 * 1024;
 pub(super) async fn run(rooms: &Rooms, mut call: Call, settable: Settable, body: ByteBody) -> Result<Answer> {
     let payload = call.take_payload();
     let bucket = call.bucket().expect("the operation names a bucket").clone();
-    if let Some(refusal) = refusal(rooms, &bucket, call.who()).await? {
+    signed(call.who())?;
+    if let Some(refusal) = refusal(rooms, &call, &bucket).await? {
         return Ok(refusal);
     }
     match call.operation() {
@@ -40,7 +42,6 @@ pub(super) async fn run(rooms: &Rooms, mut call: Call, settable: Settable, body:
             put(rooms, &bucket, call.who(), &settable, &document).await
         }
         Operation::DeleteBucketEncryption => {
-            signed(call.who())?;
             let removed = record::remove(rooms, &bucket, call.who()).await;
             rooms.defaults.changed();
             Ok(removed?.map_or_else(|| empty(StatusCode::NO_CONTENT), forward::answer))
@@ -56,7 +57,6 @@ async fn put(
     settable: &Settable,
     document: &[u8],
 ) -> Result<Answer> {
-    signed(who)?;
     let BucketEncryption { kms, key_id, bucket_key, customer_keys_blocked } =
         BucketEncryption::parse(document)?;
     let ek = key_id.as_deref().map(|id| settable.named(id)).transpose()?;
@@ -86,36 +86,46 @@ async fn show(rooms: &Rooms, bucket: &Bucket, settable: &Settable) -> Result<Ans
     Ok(copy::document(HeaderMap::new(), document.to_xml()))
 }
 
-/// The store's refusal, if this client may not see to the bucket's encryption, or there is no such bucket.
-async fn refusal(rooms: &Rooms, bucket: &Bucket, who: &Who) -> Result<Option<Answer>> {
+/// The store's refusal, if this client may not see to the bucket's encryption, or there is no such bucket. A store without
+/// an encryption of its own says so.
+///
+/// Errors: ServiceUnavailable where the store says neither.
+async fn refusal(rooms: &Rooms, call: &Call, bucket: &Bucket) -> Result<Option<Answer>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct StoreError {
         code: Option<String>,
     }
 
-    let request = StoreRequest::new(Method::GET, Some(bucket), None, StoreHeaders::default(), who)
+    let mut headers = StoreHeaders::default();
+    let owner = HeaderName::from_static("x-amz-expected-bucket-owner");
+    if let Some(expected) = call.headers().get(&owner) {
+        headers.set(owner, expected.clone());
+    }
+    let request = StoreRequest::new(Method::GET, Some(bucket), None, headers, call.who())
         .query(Query::from_pairs([("encryption", "")]));
     let store = rooms.backend.send(request).await?;
     let (parts, store_body) = store.into_parts();
     let text = gather(store_body, MAX_DOCUMENT).await.map_err(body::Broken::Store)?;
     let refused = match parts.status {
-        StatusCode::FORBIDDEN => true,
+        status if status.is_success() => false,
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => false,
         StatusCode::NOT_FOUND => {
             let code = from_store::<StoreError>(&text).ok().and_then(|error| error.code);
             code.as_deref() == Some("NoSuchBucket")
         }
-        _ => false,
+        status if status.is_client_error() => true,
+        status => return Err(unwell(status)),
     };
     Ok(refused.then(|| forward::answer(StoreResponse::from_parts(parts, body::full(text)))))
 }
 
-/// Whoever changes a bucket's key has a name.
+/// Whoever sees to a bucket's key has a name.
 fn signed(who: &Who) -> Result<()> {
     match who {
         Who::Anonymous => Err(Error::new(
             Code::AccessDenied,
-            "Anonymous requests don't change a bucket's encryption. Sign the request.",
+            "Anonymous requests neither see nor change a bucket's encryption. Sign the request.",
         )),
         Who::Identity(_) | Who::Trusted => Ok(()),
     }

@@ -328,7 +328,7 @@ impl Completion<'_> {
         }
         let sealed = match open::sealed(rooms, target, store.headers()).await {
             // Under a client's key that this request does not bring along: another object, for all that can be told.
-            Err(why) if why.code() == Code::InvalidRequest => None,
+            Err(why) if matches!(why.code(), Code::InvalidRequest | Code::AccessDenied) => None,
             other => other?,
         };
         let Some(sealed) = sealed else { return Ok(None) };

@@ -39,7 +39,7 @@ pub(super) const FOLDER: &str = "uploads/";
 const RECORD: &str = "record";
 
 /// The most bytes of a record.
-const RECORD_MAX: usize = 64 * 1024;
+const RECORD_MAX: usize = 24 * 1024;
 
 /// Where uploads under way are kept, as typed in `proxy.toml`.
 #[derive(Clone, Debug, Default, Deserialize)]
