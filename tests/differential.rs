@@ -17,7 +17,15 @@ fn differs_by_rule_only(store: &str, programs: &[&str], count: &str) {
     }
     let done = Command::new(servers::tool("s3tests-python").unwrap())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/run"))
-        .args(["--program", env!("CARGO_BIN_EXE_s3veil"), "--store", store, "--count", count, "--regressions"])
+        .args([
+            "--program",
+            env!("CARGO_BIN_EXE_s3veil"),
+            "--store",
+            store,
+            "--count",
+            count,
+            "--regressions",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
