@@ -204,13 +204,20 @@ def copied(d):
     return d.where.startswith("header x-amz-checksum-") and d.through.status == 200 and not d.other
 
 
+def redirected(d):
+    """MinIO does not count a website's redirect among what a copy onto itself may change."""
+    source = (d.header("x-amz-copy-source") or "").lstrip("/")
+    redirects = d.header("x-amz-website-redirect-location")
+    return redirects and d.ask.path == f"/{source}" and d.codes[0] == "InvalidRequest" and d.through.status == 200
+
+
 def attributes(d):
     return d.has("attributes") and d.through.status == d.direct.status and d.where.startswith(("header ", "xml / element", "xml /Error children"))
 
 
 def checksum_mode(d):
     mode = d.header("x-amz-checksum-mode")
-    return mode == "enabled" and d.where.startswith("header x-amz-checksum-") and not d.one
+    return (mode == "enabled" or mode == "ENABLED" and d.has("partNumber")) and d.where.startswith("header x-amz-checksum-") and not d.one
 
 
 def twin(d):
@@ -223,7 +230,7 @@ RULES = [
     Rule("Errors that s3veil itself gives", own_document),
     Rule("responses for sealed objects carry x-amz-server-side-encryption: aws:kms and the EK", sse),
     Rule("without one, CRC64NVME is", checksum),
-    Rule("x-amz-checksum-mode is read in any case", checksum_mode),
+    Rule("x-amz-checksum-mode is read in any case, and for a part too", checksum_mode),
     Rule("Listings may show a ChecksumAlgorithm", listed_checksum),
     Rule("ListParts shows none", parts_checksum),
     Rule("names the version of its source", source_version),
@@ -245,6 +252,7 @@ RULES = [
     Rule("A parameter that must have a value", no_value),
     Rule("Where several things are wrong", first_error),
     Rule("An error of a copy", copied),
+    Rule("a copy onto itself that changes nothing", redirected),
     Rule("answered from a HEAD", attributes),
 ]
 
