@@ -199,7 +199,9 @@ def copied(d):
     if d.header("x-amz-copy-source") is None:
         return False
     if d.direct.status >= 400 and d.through.status >= 400:
-        return d.where not in ("status", "xml /Error/Code") or d.codes[1] in ("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "AccessDenied", "InvalidArgument")
+        return d.where not in ("status", "xml /Error/Code") or d.codes[1] in (
+            "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "AccessDenied", "InvalidArgument", "PreconditionFailed",
+        )
     # MinIO says the checksum of a copy in headers too, S3 in the document.
     return d.where.startswith("header x-amz-checksum-") and d.through.status == 200 and not d.other
 
