@@ -43,10 +43,8 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
             Some((sum.algorithm(), sum.to_base64(), "FULL_OBJECT"))
         }
     };
-    let parts = match sealed.composite.as_ref().filter(|_| has("ObjectParts")) {
-        Some(known) => Some(parts(&known.manifest, page)),
-        None => None,
-    };
+    let composite = sealed.composite.as_ref().filter(|_| has("ObjectParts"));
+    let parts = composite.map(|known| parts(&known.manifest, page));
     let document = xml::object_attributes(&ObjectAttributes {
         etag: text("etag").filter(|_| has("ETag")).map(|etag| etag.trim_matches('"')),
         checksum,

@@ -207,9 +207,9 @@ def copied(d):
 
 
 def redirected(d):
-    """MinIO does not count a website's redirect among what a copy onto itself may change."""
+    """MinIO does not count a website's redirect, or a storage class, among what a copy onto itself may change."""
     source = (d.header("x-amz-copy-source") or "").lstrip("/")
-    redirects = d.header("x-amz-website-redirect-location")
+    redirects = d.header("x-amz-website-redirect-location") or d.header("x-amz-storage-class")
     return redirects and d.ask.path == f"/{source}" and d.codes[0] == "InvalidRequest" and d.through.status == 200
 
 
