@@ -186,7 +186,8 @@ PARTS = {("InvalidPart", "EntityTooSmall"), ("EntityTooSmall", "InvalidPartOrder
 
 def first_error(d):
     """Two things are wrong with a request, and each side tells another first."""
-    early = {"InvalidArgument", "InvalidRequest", "BadDigest", "InvalidDigest", "MalformedXML", "InvalidURI", "NotImplemented"}
+    early = {"InvalidArgument", "InvalidRequest", "BadDigest", "InvalidDigest", "MalformedXML", "InvalidURI", "NotImplemented",
+             "NoSuchUpload", "EntityTooSmall"}
     if d.ask.signing == "wrong":
         return d.refused_here and d.codes[1] == "SignatureDoesNotMatch" and d.direct.status >= 400
     late = {"NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NoSuchVersion", "PreconditionFailed", "MethodNotAllowed", "InvalidTag",
