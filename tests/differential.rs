@@ -8,7 +8,7 @@ mod servers;
 use std::io::{self, Write as _};
 use std::process::Command;
 
-/// Sends the seeds of the regressions and a new one.
+/// Sends the same seeds each time, those of the regressions too: a new one is for `tests/differential/run`.
 fn differs_by_rule_only(store: &str, programs: &[&str], count: &str) {
     for program in programs.iter().chain(&["s3tests-python"]) {
         if let Err(why) = servers::tool(program) {

@@ -274,3 +274,17 @@ async fn the_environment_wins_over_the_file_and_names_it() {
     let unknown = check(&[("S3VEIL_STOR__ENDPOINT", "x")]);
     assert!(unknown.contains("S3VEIL_STOR") && unknown.contains("no such key"), "{unknown}");
 }
+
+/// What a bucket policy of the store may ask for, beside who signed: `aws:Referer`, `aws:UserAgent`.
+#[tokio::test]
+async fn a_policy_of_the_store_sees_where_a_request_comes_from() {
+    let (store, proxy) = start(SEALED).await;
+    put(proxy.address, "/b/k", b"hello").await;
+    store.take_seen();
+    let from = [("referer", "http://www.example.com/"), ("user-agent", "reader/1")];
+    assert_eq!(send(proxy.address, "GET", "/b/k", &from, b"").await.bytes(), b"hello");
+    let seen = store.take_seen();
+    for (name, value) in from {
+        assert!(seen.iter().all(|seen| seen.headers[name] == value), "{name}");
+    }
+}

@@ -18,8 +18,9 @@ const METADATA: &str = "x-amz-meta-";
 /// The most bytes of user-defined metadata: of all names, without what they begin with, and values.
 const METADATA_MAX: usize = 2048;
 
-/// Ordinary headers that go on to the store. All else but `x-amz-*` stays here.
-const ALLOWED: [HeaderName; 15] = [
+/// Ordinary headers that go on to the store. All else but `x-amz-*` stays here. A bucket policy may ask who sends a request, and
+/// from where (`aws:UserAgent`, `aws:Referer`).
+const ALLOWED: [HeaderName; 17] = [
     header::ACCESS_CONTROL_REQUEST_HEADERS,
     header::ACCESS_CONTROL_REQUEST_METHOD,
     header::CACHE_CONTROL,
@@ -35,6 +36,8 @@ const ALLOWED: [HeaderName; 15] = [
     header::IF_UNMODIFIED_SINCE,
     header::ORIGIN,
     header::RANGE,
+    header::REFERER,
+    header::USER_AGENT,
 ];
 
 /// Headers for the store: an allow-list of the client's, and what s3veil adds.

@@ -99,12 +99,12 @@ async fn in_the_store(
     let mut store_headers = StoreHeaders::for_object(call.headers());
     describe(&mut store_headers, call.headers(), replaced, &response::forwarded(stored));
     from_source(&mut store_headers, copied, stored);
-    if !replaced.tags {
-        // Replaced metadata makes some stores take these too, though the client did not ask for other tags.
-        store_headers.remove("x-amz-tagging");
-    }
     let replace = HeaderValue::from_static("REPLACE");
-    store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace);
+    store_headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace.clone());
+    // Where metadata is replaced, RGW forgets the source's tags, and MinIO takes those of a client that did not ask for it.
+    if tags(rooms, call, copied, replaced, stored, &mut store_headers).await? {
+        store_headers.set(HeaderName::from_static("x-amz-tagging-directive"), replace);
+    }
     store_headers.set_envelope(&envelope, write.context())?;
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who());
     let store = send(rooms, call, request).await?;
@@ -218,7 +218,7 @@ fn describe(headers: &mut StoreHeaders, client: &HeaderMap, replaced: Replaced, 
     }
 }
 
-/// The source's tags, which a copy within the store would take along.
+/// The source's tags, unless the client has others. True if there are any.
 async fn tags(
     rooms: &Rooms,
     call: &Call,
@@ -226,13 +226,13 @@ async fn tags(
     replaced: Replaced,
     stored: &HeaderMap,
     headers: &mut StoreHeaders,
-) -> Result<()> {
+) -> Result<bool> {
     if replaced.tags {
-        return Ok(());
+        return Ok(false);
     }
     headers.remove("x-amz-tagging");
     if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
-        return Ok(());
+        return Ok(false);
     }
     let source = copied.source();
     let place = Place {
@@ -253,7 +253,7 @@ async fn tags(
     let value = xml::tags_as_query(&text)?;
     let value = HeaderValue::from_str(&value).expect("what is percent-encoded is a header value");
     headers.set(HeaderName::from_static("x-amz-tagging"), value);
-    Ok(())
+    Ok(true)
 }
 
 /// The headers of a read of the source: the copy's conditions, and the client's key where it is the store that seals with

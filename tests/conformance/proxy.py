@@ -61,6 +61,10 @@ master_key = {{ file = "{master}" }}
 [[policy]]
 bucket = "*"
 ek = "main"
+client_eks = ["testkey-*"]
+anonymous = "forward"
+[auth]
+sigv2_forms = true
 """
         for number, user in enumerate(USERS):
             keys = f'access_key = "{user.access_key}"\nsecret_key = "{user.secret_key}"\n'

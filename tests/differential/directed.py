@@ -35,6 +35,10 @@ def asks():
     yield from listings()
     yield from documents()
     yield from odd_documents()
+    yield from uploads()
+    yield from attributes()
+    yield from tags_of_copies()
+    yield from presigned()
     yield from framings()
 
 
@@ -102,6 +106,51 @@ def odd_documents():
         digest = base64.b64encode(hashlib.md5(body).digest()).decode()
         yield Ask("POST", f"/{BUCKET}", (("delete", None),), (("Content-MD5", digest),), body)
     yield Ask("DELETE", f"/{BUCKET}/nobody", (("uploadId", ""),))
+
+
+def uploads():
+    """Copies of parts, and what an answer says in headers and what in its document. The first upload of a run: `{upload:0}`."""
+    yield Ask("POST", f"/{BUCKET}/up", (("uploads", None),), note=f"{BUCKET} up")
+    part = (("partNumber", "1"), ("uploadId", "{upload:0}"))
+    yield Ask("PUT", f"/{BUCKET}/up", part, (("x-amz-copy-source", f"/{BUCKET}/plain"),))
+    yield Ask("PUT", f"/{BUCKET}/up", part, (("x-amz-copy-source", f"/{BUCKET}/plain"), ("x-amz-copy-source-range", "bytes=0-1")))
+    yield Ask("GET", f"/{BUCKET}/up", (("uploadId", "{upload:0}"),))
+    yield Ask("DELETE", f"/{BUCKET}/up", (("uploadId", "{upload:0}"),))
+    yield Ask("GET", f"/{BUCKET}/up", (("uploadId", "{upload:0}"),))
+    # A completion on conditions: the object is not there, then it is.
+    yield Ask("POST", f"/{BUCKET}/condition", (("uploads", None),), note=f"{BUCKET} condition")
+    upload = ("uploadId", "{upload:last}")
+    yield Ask("PUT", f"/{BUCKET}/condition", (("partNumber", "1"), upload), body=b"part")
+    part = "<Part><PartNumber>1</PartNumber><ETag>{etag:last}</ETag></Part>"
+    body = f'<CompleteMultipartUpload xmlns="{XML}">{part}</CompleteMultipartUpload>'.encode()
+    for condition in ("If-Match", "*"), ("If-Match", '"x"'), ("If-None-Match", "*"):
+        yield Ask("POST", f"/{BUCKET}/condition", (upload,), (condition,), body)
+    yield Ask("GET", f"/{BUCKET}/condition")
+
+
+def attributes():
+    wanted = ("x-amz-object-attributes", "ETag,ObjectSize")
+    for more in (), (("x-amz-max-parts", "x"),), (("x-amz-part-number-marker", "x"),):
+        yield Ask("GET", f"/{BUCKET}/plain", (("attributes", None),), (wanted, *more))
+        yield Ask("GET", f"/{BUCKET}/nobody", (("attributes", None),), (wanted, *more))
+
+
+def tags_of_copies():
+    """Which tags a copy has: those of its source, unless told to replace them."""
+    yield put("tagged", headers=(("x-amz-tagging", "s=1&t=2"),))
+    for directives in (), (("x-amz-metadata-directive", "REPLACE"),), (("x-amz-tagging-directive", "REPLACE"),):
+        for tags in (), (("x-amz-tagging", "a=1"),):
+            source = ("x-amz-copy-source", f"/{BUCKET}/tagged")
+            yield Ask("PUT", f"/{BUCKET}/copy", headers=(source, *directives, *tags))
+            yield Ask("GET", f"/{BUCKET}/copy", (("tagging", None),))
+
+
+def presigned():
+    """A browser's preflight for an address that is presigned, for another method than its own."""
+    preflight = (ORIGIN, ("Access-Control-Request-Method", "PUT"))
+    yield Ask("OPTIONS", f"/{BUCKET}/plain", headers=preflight, signing="presigned")
+    yield Ask("OPTIONS", f"/{BUCKET}/plain", signing="presigned")
+    yield Ask("PUT", f"/{BUCKET}/presigned", body=b"x", signing="presigned")
 
 
 def framings():

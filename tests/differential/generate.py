@@ -260,13 +260,13 @@ class Stream:
     def upload(self):
         """An upload under way, with its bucket and key; now and then a wrong one."""
         if not self.given["upload"] or self.maybe(0.05):
-            return self.bucket(), self.key(), self.one(["odd", ""])
+            return self.bucket(), self.key().rstrip("/"), self.one(["odd", ""])
         number = self.one(range(len(self.given["upload"]))[-6:])
         bucket, key = self.given["upload"][number]
         return bucket, key, f"{{upload:{number}}}"
 
     def create_upload(self):
-        bucket, key = self.one(BUCKETS), self.key()
+        bucket, key = self.one(BUCKETS), self.key().rstrip("/")
         headers = self.some(META)
         if self.maybe(0.05):
             headers.append(("x-amz-checksum-algorithm", "odd"))
@@ -284,12 +284,13 @@ class Stream:
 
     def part_copy(self):
         bucket, key, upload = self.upload()
-        # MinIO has no parts of what ends in a slash.
-        from_bucket, from_key = self.one(BUCKETS), self.key().rstrip("/")
+        # MinIO has no parts of what ends in a slash, nor of what has a slash that leans back.
+        from_bucket, from_key = self.one(BUCKETS), self.key().rstrip("/").replace("\\", "")
         headers = [("x-amz-copy-source", f"/{from_bucket}/{encode(from_key, '-._~/')}")]
         if self.maybe(0.5):
             headers.append(("x-amz-copy-source-range", self.one(["bytes=0-9", "bytes=0-99", "bytes=5-", "bytes=9-1", "odd", "bytes=0-99999999"])))
-        number = self.one(["1", "2", "3"])
+        # Numbers of their own: a part that is sent again, once long and once short, is there twice.
+        number = self.one(["4", "5", "6"])
         return Ask("PUT", self.path(bucket, key), (("partNumber", number), ("uploadId", upload)), tuple(headers), note=f"part {number} {upload}")
 
     def list_parts(self):

@@ -186,7 +186,8 @@ PARTS = {("InvalidPart", "EntityTooSmall"), ("EntityTooSmall", "InvalidPartOrder
 
 def first_error(d):
     """Two things are wrong with a request, and each side tells another first."""
-    early = {"InvalidArgument", "InvalidRequest", "BadDigest", "InvalidDigest", "MalformedXML", "InvalidURI", "NotImplemented"}
+    early = {"InvalidArgument", "InvalidRequest", "BadDigest", "InvalidDigest", "MalformedXML", "InvalidURI", "NotImplemented",
+             "NoSuchUpload", "EntityTooSmall"}
     if d.ask.signing == "wrong":
         return d.refused_here and d.codes[1] == "SignatureDoesNotMatch" and d.direct.status >= 400
     late = {"NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NoSuchVersion", "PreconditionFailed", "MethodNotAllowed", "InvalidTag",
@@ -199,9 +200,18 @@ def copied(d):
     if d.header("x-amz-copy-source") is None:
         return False
     if d.direct.status >= 400 and d.through.status >= 400:
-        return d.where not in ("status", "xml /Error/Code") or d.codes[1] in ("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "AccessDenied", "InvalidArgument")
+        return d.where not in ("status", "xml /Error/Code") or d.codes[1] in (
+            "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "AccessDenied", "InvalidArgument", "PreconditionFailed",
+        )
     # MinIO says the checksum of a copy in headers too, S3 in the document.
     return d.where.startswith("header x-amz-checksum-") and d.through.status == 200 and not d.other
+
+
+def redirected(d):
+    """MinIO does not count a website's redirect, or a storage class, among what a copy onto itself may change."""
+    source = (d.header("x-amz-copy-source") or "").lstrip("/")
+    redirects = d.header("x-amz-website-redirect-location") or d.header("x-amz-storage-class")
+    return redirects and d.ask.path == f"/{source}" and d.codes[0] == "InvalidRequest" and d.through.status == 200
 
 
 def attributes(d):
@@ -210,7 +220,7 @@ def attributes(d):
 
 def checksum_mode(d):
     mode = d.header("x-amz-checksum-mode")
-    return mode == "enabled" and d.where.startswith("header x-amz-checksum-") and not d.one
+    return (mode == "enabled" or mode == "ENABLED" and d.has("partNumber")) and d.where.startswith("header x-amz-checksum-") and not d.one
 
 
 def twin(d):
@@ -223,7 +233,7 @@ RULES = [
     Rule("Errors that s3veil itself gives", own_document),
     Rule("responses for sealed objects carry x-amz-server-side-encryption: aws:kms and the EK", sse),
     Rule("without one, CRC64NVME is", checksum),
-    Rule("x-amz-checksum-mode is read in any case", checksum_mode),
+    Rule("x-amz-checksum-mode is read in any case, and for a part too", checksum_mode),
     Rule("Listings may show a ChecksumAlgorithm", listed_checksum),
     Rule("ListParts shows none", parts_checksum),
     Rule("names the version of its source", source_version),
@@ -245,6 +255,7 @@ RULES = [
     Rule("A parameter that must have a value", no_value),
     Rule("Where several things are wrong", first_error),
     Rule("An error of a copy", copied),
+    Rule("a copy onto itself that changes nothing", redirected),
     Rule("answered from a HEAD", attributes),
 ]
 

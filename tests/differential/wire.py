@@ -28,7 +28,7 @@ class Answer:
 
 @dataclasses.dataclass
 class Ask:
-    """A request. `{kind:n}` in its texts stands for the n-th value of a kind that a side has given out."""
+    """A request. `{kind:n}` in its texts stands for the n-th value of a kind that a side has given out, or `last`."""
 
     method: str
     path: str = "/"  # percent-encoded
@@ -63,6 +63,7 @@ class Wire:
         for kind, values in self.given.items():
             for number, value in enumerate(values):
                 text = text.replace(f"{{{kind}:{number}}}", value)
+            text = text.replace(f"{{{kind}:last}}", values[-1])
         return text
 
     def ask(self, ask):

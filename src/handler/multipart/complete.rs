@@ -165,7 +165,7 @@ impl Completion<'_> {
         };
         let closing = match self.close(staged, &block).await? {
             Ok(etag) => etag,
-            Err(store) => return refused(store, wanted).await,
+            Err(store) => return refused(call, store, wanted).await,
         };
         let listed = whole.iter().map(|(number, part)| (u32::from(number.get()), part.etag.as_str()));
         let document = to_xml(&Complete::new(listed.chain([(MANIFEST, closing.as_str())])));
@@ -177,7 +177,7 @@ impl Completion<'_> {
             .body(StoreBody::record(document));
         let store = rooms.backend.send(request).await?;
         if !store.status().is_success() {
-            return refused(store, wanted).await;
+            return refused(call, store, wanted).await;
         }
         let answer = match self.answer(store, &record, checksum.as_ref()).await? {
             Ok(answer) => answer,
@@ -370,21 +370,27 @@ fn document(mut headers: HeaderMap, xml: impl Into<Bytes>) -> Answer {
     get::answer(StatusCode::OK, headers, body::full(xml))
 }
 
-/// What the store refuses, in its own words, unless it lacks what was there before.
-async fn refused(store: StoreResponse, wanted: &[(PartNumber, CompletedPart)]) -> Attempt<Answer> {
-    match store.status() {
-        StatusCode::NOT_FOUND => Err(Refusal::Missing(no_such_upload())),
-        StatusCode::BAD_REQUEST => {
-            let (parts, store_body) = store.into_parts();
-            let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
-            match from_store::<Completed>(&text).ok().and_then(|error| error.code) {
-                Some(code) if code == Code::InvalidPart.as_str() => {
-                    Err(Refusal::Missing(invalid_part(&wanted[0].1)))
-                }
-                _ => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
-            }
+/// What the store refuses, in its own words, unless it lacks what was there before. An If-Match asks for the object: then it is
+/// that which may lack.
+async fn refused(
+    call: &Call,
+    store: StoreResponse,
+    wanted: &[(PartNumber, CompletedPart)],
+) -> Attempt<Answer> {
+    if ![StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&store.status()) {
+        return Ok(forward::answer(store));
+    }
+    let (parts, store_body) = store.into_parts();
+    let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+    let code = from_store::<Completed>(&text).ok().and_then(|error| error.code);
+    let is = |code: &Option<String>, named: Code| code.as_deref() == Some(named.as_str());
+    let object_lacks = is(&code, Code::NoSuchKey) && call.headers().contains_key(header::IF_MATCH);
+    match parts.status {
+        StatusCode::NOT_FOUND if !object_lacks => Err(Refusal::Missing(no_such_upload())),
+        StatusCode::BAD_REQUEST if is(&code, Code::InvalidPart) => {
+            Err(Refusal::Missing(invalid_part(&wanted[0].1)))
         }
-        _ => Ok(forward::answer(store)),
+        _ => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
     }
 }
 
