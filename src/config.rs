@@ -85,7 +85,7 @@ impl Config {
         let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
         config.log.filter().map_err(|why| format!("{}: {why}", file.display()))?;
         config.may_listen(config.listen).map_err(|why| format!("{}: {why}", file.display()))?;
-        let sections = Sections::of(&figment).map_err(|errors| explain_all(errors, &figment, file))?;
+        let sections = Sections::of(&figment).map_err(|errors| explain_all(*errors, &figment, file))?;
         Ok((config, sections))
     }
 

@@ -596,9 +596,19 @@ async fn what_the_store_refuses_is_passed_on_and_leaves_nothing() {
         assert_nothing(&store, what);
         assert!(store.take_fault().is_none(), "{what}");
     }
-    put(0);
-    assert_eq!(long.post(proxy.address).await.status, 503, "the record can't be kept");
-    assert_nothing(&store, "record");
+    for (fault, status, code) in [
+        (Fault::Refuse("QuotaExceeded"), 403, "AccessDenied"),
+        (Fault::Status(500), 503, "ServiceUnavailable"),
+    ] {
+        store.fail_next_of(Method::PUT, fault);
+        let reply = long.post(proxy.address).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.code().as_str()),
+            (status, code),
+            "the record can't be kept"
+        );
+        assert_nothing(&store, "record");
+    }
     assert_eq!(long.post(proxy.address).await.status, 204);
 }
 

@@ -22,7 +22,7 @@ impl Sections {
     /// Those of a configuration.
     ///
     /// Errors: what can't be read in it. Without its values nothing in it would count as changed.
-    pub(super) fn of(figment: &Figment) -> Result<Self, figment::Error> {
+    pub(super) fn of(figment: &Figment) -> Result<Self, Box<figment::Error>> {
         let values = figment.extract::<BTreeMap<String, Value>>()?;
         Ok(Self(values.into_iter().map(|(name, value)| (name, hash(&value))).collect()))
     }

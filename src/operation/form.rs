@@ -84,8 +84,8 @@ pub async fn read_form(
     Ok((call, form.file.into_body()))
 }
 
-/// A trusted hop lets in whoever connects, and a browser on its machine connects for any page it shows: a form is the one
-/// write that it sends without asking first (CORS has no preflight for it). So there forms are for programs only.
+/// A trusted hop lets in whoever connects, and a browser on its machine connects for any page it shows: a form is a write that
+/// it sends without asking first (CORS has no preflight for it). So there forms are for programs only.
 ///
 /// Errors: AccessDenied. Source: Fetch Standard, "Origin" header; Fetch Metadata, `Sec-Fetch-Site`.
 fn refuse_pages(headers: &HeaderMap) -> Result<()> {
