@@ -89,10 +89,10 @@ pub async fn serve(current: impl Fn() -> Arc<Admin> + Clone + Send + 'static, li
 }
 
 impl Admin {
-    /// The same in front of other rooms: for a listener that goes on though the configuration has none by now.
+    /// The same in front of other rooms: for a listener that goes on though the configuration has none by now. It only shows:
+    /// a token that has been removed is good for nothing.
     pub fn before(&self, rooms: Arc<Rooms>, eks: Vec<EkRef>) -> Self {
-        let (token, metrics) = (self.token.clone(), self.metrics.clone());
-        Self { listen: self.listen, token, metrics, rooms, kmss: by_kms(eks) }
+        Self { listen: self.listen, token: None, metrics: self.metrics.clone(), rooms, kmss: by_kms(eks) }
     }
 
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {

@@ -3,10 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::handler::{KnownDefaults, Manifests, Rooms, Sizes};
+use crate::handler::{KnownDefaults, LongForms, Manifests, Rooms, Sizes};
 use crate::kms;
 use crate::metrics::Metrics;
 use crate::policy::{EkRef, Policy, Table};
@@ -56,16 +58,18 @@ impl App {
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn build(config: Config) -> Result<Self, String> {
-        Self::assemble(config, Arc::default(), None)
+        Self::assemble(config, Arc::default(), LongForms::default(), None)
     }
 
-    /// The same in the place of this one. Metrics go on, and so do the rooms that requests are done in if `keep_rooms`: their
-    /// caches stay warm. An admin listener goes on too, with its token, where the configuration has none.
+    /// The same in the place of this one. Metrics and limits of the process go on, and so do the rooms that requests are done
+    /// in if `keep_rooms`: their caches stay warm. An admin listener goes on too where the configuration has none, without its
+    /// token.
     ///
     /// Errors: those of [`App::build`].
     pub fn rebuild(&self, config: Config, keep_rooms: bool) -> Result<Self, String> {
         let rooms = keep_rooms.then(|| self.rooms.clone());
-        let mut next = Self::assemble(config, self.metrics.clone(), rooms)?;
+        let forms = self.rooms.long_forms.clone();
+        let mut next = Self::assemble(config, self.metrics.clone(), forms, rooms)?;
         if let (None, Some(admin)) = (&next.admin, &self.admin) {
             next.admin = Some(Arc::new(admin.before(next.rooms.clone(), next.policy.eks())));
         }
@@ -73,7 +77,12 @@ impl App {
     }
 
     /// `rooms`: those to go on with, for a configuration that would make the same.
-    fn assemble(config: Config, metrics: Arc<Metrics>, rooms: Option<Arc<Rooms>>) -> Result<Self, String> {
+    fn assemble(
+        config: Config,
+        metrics: Arc<Metrics>,
+        long_forms: LongForms,
+        rooms: Option<Arc<Rooms>>,
+    ) -> Result<Self, String> {
         let names = config.kms.names();
         let rooms = match rooms {
             Some(rooms) => rooms,
@@ -86,6 +95,7 @@ impl App {
                     manifests: Manifests::default(),
                     uploads: config.state.build()?,
                     defaults: KnownDefaults::default(),
+                    long_forms,
                     client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
                 })
             }
@@ -128,20 +138,23 @@ impl App {
     }
 
     async fn probe_each(&self, eks: Vec<EkRef>) -> Result<(), String> {
-        let mut wrong = Vec::new();
-        for ek in eks {
-            if let Err(why) = self.rooms.keys.probe(&ek.kms, &ek.ek).await {
-                let (name, kms) = (ek.ek.as_str(), &ek.kms);
-                let remedy = match why {
-                    kms::Error::NoSuchKey(_) => {
-                        format!(". Create it: `s3veil key --kms {kms} create {name}`")
-                    }
-                    kms::Error::Disabled(_) => format!(". Enable it: `s3veil key --kms {kms} enable {name}`"),
-                    _ => String::new(),
-                };
-                wrong.push(format!("policy: ek = '{name}' of kms '{kms}' can't be used: {why}{remedy}"));
-            }
-        }
+        // Side by side: one KMS that does not answer takes its time once, however many EKs are in it.
+        let probes = eks.iter().map(|ek| async move {
+            let probed = self.rooms.keys.probe(&ek.kms, &ek.ek).await;
+            probed.err().map(|why| unusable(ek, &why))
+        });
+        let wrong: Vec<_> = join_all(probes).await.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
+}
+
+/// What is wrong with an EK, and the remedy.
+fn unusable(EkRef { kms, ek }: &EkRef, why: &kms::Error) -> String {
+    let name = ek.as_str();
+    let remedy = match why {
+        kms::Error::NoSuchKey(_) => format!(". Create it: `s3veil key --kms {kms} create {name}`"),
+        kms::Error::Disabled(_) => format!(". Enable it: `s3veil key --kms {kms} enable {name}`"),
+        _ => String::new(),
+    };
+    format!("policy: ek = '{name}' of kms '{kms}' can't be used: {why}{remedy}")
 }

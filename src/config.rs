@@ -15,7 +15,6 @@ use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Deserialize;
 
-use crate::aws::credentials::CredentialsConfig;
 use crate::secret::SecretSource;
 use crate::{auth, backend, kms, policy};
 
@@ -86,7 +85,8 @@ impl Config {
         let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
         config.log.filter().map_err(|why| format!("{}: {why}", file.display()))?;
         config.may_listen(config.listen).map_err(|why| format!("{}: {why}", file.display()))?;
-        Ok((config, Sections::of(&figment)))
+        let sections = Sections::of(&figment).map_err(|errors| explain_all(*errors, &figment, file))?;
+        Ok((config, sections))
     }
 
     /// Whether clients may be let in in this way at this address.
@@ -108,9 +108,9 @@ impl Config {
         self.auth.files().into_iter().chain(token).collect()
     }
 
-    /// The files that the store's credentials are read from, once.
-    pub fn store_files(&self) -> Vec<PathBuf> {
-        self.store.credentials.values().flat_map(CredentialsConfig::files).collect()
+    /// The files that store and KMSs are made from and that are read once: the store's credentials and roots, master keys.
+    pub fn room_files(&self) -> Vec<PathBuf> {
+        self.store.files().into_iter().chain(self.kms.files()).collect()
     }
 }
 

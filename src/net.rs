@@ -155,6 +155,11 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// The files that a `ca_file` stands for. A directory that can't be read stands for itself: whoever reads it will say so.
+pub fn root_files(path: &Path) -> Vec<PathBuf> {
+    pem_files(path).unwrap_or_else(|_| vec![path.to_owned()])
+}
+
 /// The file itself, or the files of a directory.
 fn pem_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !path.is_dir() {

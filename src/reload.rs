@@ -34,10 +34,10 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Origin {
     sections: Sections,
-    /// The file itself, and all that it says secrets are in which are read once.
+    /// The file itself, and all that it names which are read once.
     files: Contents,
     /// Those of them that the rooms depend on.
-    store_files: Contents,
+    room_files: Contents,
     listen: SocketAddr,
     admin: Option<SocketAddr>,
 }
@@ -55,10 +55,10 @@ impl Source {
         // Before it is read, and the others before the App is built: what changes in between is seen as a change.
         let file = Contents::of([self.file.clone()]);
         let (config, sections) = Config::load_sections(&self.file, &self.flags)?;
-        let store_files = Contents::of(config.store_files());
-        let files = file.and(&Contents::of(config.front_files())).and(&store_files);
+        let room_files = Contents::of(config.room_files());
+        let files = file.and(&Contents::of(config.front_files())).and(&room_files);
         let (listen, admin) = (config.listen, config.admin.as_ref().map(|admin| admin.listen));
-        Ok((config, Origin { sections, files, store_files, listen, admin }))
+        Ok((config, Origin { sections, files, room_files, listen, admin }))
     }
 
     /// A message about it.
@@ -118,8 +118,14 @@ impl Reloader {
     /// Looks whether the files have changed, and reads them if they have and are at rest: what changes again between two looks
     /// is still being written.
     pub async fn look(&mut self) {
-        let files = self.files.clone();
-        let now = spawn_blocking(move || files.again()).await.expect("looking at files does not panic");
+        let now = match self.seen().await {
+            Ok(now) => now,
+            Err(why) => {
+                // What waits for another attempt goes on waiting for it.
+                let again = self.failure.as_ref().and_then(|failure| failure.again);
+                return self.failed(Failure { why, again }, false);
+            }
+        };
         if now == self.files {
             self.files = now;
             self.changed = None;
@@ -134,6 +140,20 @@ impl Reloader {
         }
     }
 
+    /// The files as they are now. They may lie on a slow disk, and other requests' threads are not to wait for it.
+    ///
+    /// Errors: whatever a file can do to whoever looks at it: it must not end the looking.
+    async fn seen(&self) -> Result<Contents, String> {
+        let files = self.files.clone();
+        spawn_blocking(move || files.again()).await.map_err(|_| self.own_mistake())
+    }
+
+    /// A panic has told its own story when it happened. Without it this is the same text each time, and so told once.
+    fn own_mistake(&self) -> String {
+        self.source
+            .say("s3veil failed over it, which is a mistake of its own: see the panic that it has shown")
+    }
+
     /// Reads the files in any case.
     pub async fn reload(&mut self) {
         self.attempt(true).await;
@@ -145,28 +165,35 @@ impl Reloader {
         self.files = files;
         self.changed = None;
         let metrics = self.live.get().metrics.clone();
-        metrics.reload(result.is_ok());
         match result {
             Ok((app, origin)) => {
                 let warm = Arc::ptr_eq(&app.rooms, &self.live.get().rooms);
                 self.live.set(app);
+                // Whoever sees these counted finds the new one in force.
+                metrics.reload(true);
                 self.current = origin;
                 self.failure = None;
+                self.tell_what_stays();
                 let file = self.source.file.display();
                 let rooms = if warm { "kept" } else { "made anew" };
                 tracing::info!(%file, rooms, "the configuration has been read again and is in force");
-                self.tell_what_stays();
             }
             Err(failure) => {
-                let why = &failure.why;
-                if news || self.failure.as_ref().is_none_or(|before| before.why != *why) {
-                    tracing::error!(%why, "the configuration can't be used; the one before stays in force");
-                }
-                self.failure = Some(failure);
+                metrics.reload(false);
+                self.failed(failure, news);
             }
         }
         // Rooms that were tried have shown their KMSs as theirs.
         self.live.get().rooms.keys.show(&metrics);
+    }
+
+    /// `news`: it is told if it is the same as the last one.
+    fn failed(&mut self, failure: Failure, news: bool) {
+        let why = &failure.why;
+        if news || self.failure.as_ref().is_none_or(|before| before.why != *why) {
+            tracing::error!(%why, "the configuration can't be used; the one before stays in force");
+        }
+        self.failure = Some(failure);
     }
 
     /// Reads, builds and tries it. Nothing is in force yet.
@@ -175,17 +202,25 @@ impl Reloader {
         let (source, files) = (self.source.clone(), self.files.clone());
         let (current, listens) = (self.current.clone(), self.begun.listen);
         let app = before.clone();
-        // Files may lie on a slow disk, and other requests' threads are not to wait for it.
-        let built = spawn_blocking(move || build(&source, files, &app, &current, listens)).await;
-        let attempt = built.unwrap_or_else(|why| {
-            // Whatever a file can do to whoever reads it, it must not end the looking.
-            let why = self.source.say(format!("s3veil failed over it, which is a mistake of its own: {why}"));
-            Attempt { files: self.files.again(), result: Err(Failure { why, again: None }) }
-        });
+        let attempt = match spawn_blocking(move || build(&source, files, &app, &current, listens)).await {
+            Ok(attempt) => attempt,
+            Err(_) => {
+                let failure = Failure { why: self.own_mistake(), again: None };
+                // If even looking at them fails, they count as another by the next look that does not.
+                let files = self.seen().await.unwrap_or_else(|_| self.files.clone());
+                Attempt { files, result: Err(failure) }
+            }
+        };
         let Attempt { files, result: Ok((app, origin)) } = attempt else { return attempt };
-        let result = match app.probe_beyond(&before).await {
-            Ok(()) => Ok((app, origin)),
-            Err(why) => Err(Failure::for_now(self.source.say(why))),
+        // A task of its own, so that a mistake in what asks a KMS does not end the looking either.
+        let probed = tokio::spawn(async move {
+            let probed = app.probe_beyond(&before).await;
+            (app, probed)
+        });
+        let result = match probed.await {
+            Ok((app, Ok(()))) => Ok((app, origin)),
+            Ok((_, Err(why))) => Err(Failure::for_now(self.source.say(why))),
+            Err(_) => Err(Failure::for_now(self.own_mistake())),
         };
         Attempt { files, result }
     }
@@ -213,7 +248,7 @@ fn build(source: &Source, files: Contents, app: &App, current: &Origin, listens:
         // It can't be known where its secrets are: those of the last one that could be read may be at fault.
         Err(why) => return Attempt { files, result: Err(Failure { why, again: None }) },
     };
-    let keep = current.sections.same_rooms(&origin.sections) && current.store_files == origin.store_files;
+    let keep = current.sections.same_rooms(&origin.sections) && current.room_files == origin.room_files;
     let allowed = config.may_listen(listens);
     let result = allowed.and_then(|()| app.rebuild(config, keep)).map_err(|why| source.say(why));
     let files = origin.files.clone();

@@ -3,6 +3,7 @@
 mod support;
 
 use s3veil::aws::sign::BodyHash;
+use s3veil::s3::checksum::{Algorithm, Hasher};
 use support::client::{exchange, full, get, get_range, put, send, signed};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED, start};
@@ -54,6 +55,20 @@ async fn a_redirect_of_the_store_goes_no_further() {
             let reply = send(proxy.address, method, path, &[], b"<x/>").await;
             assert!(reply.status.is_server_error(), "{method} {path} {status}: {}", reply.status);
             assert!(!reply.headers.contains_key("location"));
+        }
+        // A POST of which nobody sees the next page either.
+        let several = b"<Delete><Object><Key>k</Key></Object></Delete>";
+        let sum = Hasher::digest(Algorithm::Md5, several).to_base64();
+        for (path, headers, body) in [
+            ("/b/k?uploads", &[][..], &b""[..]),
+            ("/b?delete", &[("content-md5", &*sum)], several),
+            ("/b/k?restore", &[], b"<x/>"),
+        ] {
+            store.fail_next(Fault::Redirect(status, "https://elsewhere.example/b/k"));
+            let reply = send(proxy.address, "POST", path, headers, body).await;
+            assert_eq!(reply.code(), "InternalError", "{path} {status}");
+            assert!(!reply.headers.contains_key("location"), "{path} {status}");
+            assert!(store.take_fault().is_none(), "{path}: the store was asked");
         }
     }
 }

@@ -11,7 +11,7 @@ use support::form::{BOUNDARY, Form, content_type, post};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED, pattern, start};
 use support::upload::inner;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const ENVELOPE: &str = "x-amz-meta-s3veil";
@@ -382,6 +382,33 @@ async fn a_trusted_hop_needs_no_signature_but_keeps_to_the_policy() {
     assert_nothing(&store, "another key");
     assert_eq!(Form::new("k").file("f", b"text").post(proxy.address).await.status, 204);
     assert_eq!(get(proxy.address, "/b/k").await.bytes(), b"text");
+    // Any page could have a browser on this machine send one.
+    store.take_seen();
+    let of_page = async |to, name: &str, value: &str| {
+        let body = Form::new("k").signed(&[]).file("f", b"of a page").body();
+        let request = Request::post("/b")
+            .header("host", "a")
+            .header("content-type", content_type())
+            .header("content-length", body.len())
+            .header(name, value)
+            .body(full(body));
+        exchange(to, request.unwrap()).await.unwrap()
+    };
+    for (name, value) in [
+        ("origin", "https://example.com"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        let reply = of_page(proxy.address, name, value).await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (403, "AccessDenied"), "{name}: {value}");
+        assert!(String::from_utf8_lossy(reply.bytes()).contains("auth.mode = "), "it says what to do");
+    }
+    assert!(store.take_seen().is_empty());
+    assert_eq!(of_page(proxy.address, "sec-fetch-site", "none").await.status, 204);
+    // Where a form is signed, its page is as good as its signature.
+    let (_store, signed) = start(SEALED).await;
+    assert_eq!(of_page(signed.address, "sec-fetch-site", "cross-site").await.status, 204);
 }
 
 #[tokio::test]
@@ -417,6 +444,8 @@ async fn what_is_no_form_is_refused_in_words() {
             400,
             "MalformedPOSTRequest",
         ),
+        (replace("form-data; name=\"key\"", "form-data;\r\n name=\"key\""), 400, "MalformedPOSTRequest"),
+        (replace("name=\"key\"", "name=\"key\"; name=\"acl\""), 400, "MalformedPOSTRequest"),
         (good().field("key", "other").body(), 400, "InvalidArgument"),
         (Form::default().signed(&[]).file("f", b"text").body(), 400, "UserKeyMustBeSpecified"),
         (Form::new("").signed(&[]).file("f", b"text").body(), 400, "UserKeyMustBeSpecified"),
@@ -454,8 +483,10 @@ async fn what_is_no_form_is_refused_in_words() {
     let reply = exchange(proxy.address, stream).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (411, "MissingContentLength"));
     let body = good().body();
-    let reply = request("multipart/form-data").header("content-length", body.len()).body(full(body)).unwrap();
-    assert_eq!(exchange(proxy.address, reply).await.unwrap().code(), "MalformedPOSTRequest");
+    for kind in ["multipart/form-data", &content_type().replace("form-data", "form-data-x")] {
+        let form = request(kind).header("content-length", body.len()).body(full(body.clone())).unwrap();
+        assert_eq!(exchange(proxy.address, form).await.unwrap().code(), "MalformedPOSTRequest", "{kind}");
+    }
     assert_nothing(&store, "all");
 }
 
@@ -565,10 +596,90 @@ async fn what_the_store_refuses_is_passed_on_and_leaves_nothing() {
         assert_nothing(&store, what);
         assert!(store.take_fault().is_none(), "{what}");
     }
-    put(0);
-    assert_eq!(long.post(proxy.address).await.status, 503, "the record can't be kept");
-    assert_nothing(&store, "record");
+    for (fault, status, code) in [
+        (Fault::Refuse("QuotaExceeded"), 403, "AccessDenied"),
+        (Fault::Status(500), 503, "ServiceUnavailable"),
+    ] {
+        store.fail_next_of(Method::PUT, fault);
+        let reply = long.post(proxy.address).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.code().as_str()),
+            (status, code),
+            "the record can't be kept"
+        );
+        assert_nothing(&store, "record");
+    }
     assert_eq!(long.post(proxy.address).await.status, 204);
+}
+
+/// S3's own way: a store that has said 200 can still find that it can't.
+#[tokio::test]
+async fn an_error_behind_a_200_is_an_error_and_leaves_nothing() {
+    let plain = "[[policy]]\nbucket = 'b'\nprefix = 'plain/'\nmode = 'passthrough'\n";
+    let (store, proxy) = start(&format!("{SEALED}{plain}")).await;
+    for key in ["k", "plain/k"] {
+        let long = Form::new(key).signed(&[]).file("f", &pattern(PART + 6_000_000));
+        for (begun, fault, status, code) in [
+            (true, Fault::ErrorIn200("InternalError"), 500, "InternalError"),
+            (true, Fault::ErrorIn200("SlowDown"), 503, "SlowDown"),
+            (true, Fault::ErrorIn200("NeverHeardOf"), 500, "InternalError"),
+            (false, Fault::ErrorIn200("SlowDown"), 500, "InternalError"),
+            (false, Fault::Damaged, 500, "InternalError"),
+        ] {
+            if begun {
+                store.fail_next_of(Method::POST, Fault::Pass);
+            }
+            store.fail_next_of(Method::POST, fault);
+            let reply = long.post(proxy.address).await;
+            let what = format!("{key} {begun} {fault:?}");
+            assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{what}");
+            assert_nothing(&store, &what);
+            assert!(store.take_fault().is_none(), "{what}");
+        }
+        assert_eq!(long.post(proxy.address).await.status, 204);
+        assert_eq!(send(proxy.address, "DELETE", &format!("/b/{key}"), &[], &[]).await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn only_so_many_long_forms_are_held_in_memory() {
+    const LONG: usize = 256 * 1024;
+    let (store, proxy) = start(SEALED).await;
+    let room = || proxy.app.rooms.long_forms.free();
+    assert_eq!(room(), 32);
+    let form = |number: usize| Form::new(&format!("k{number}")).signed(&[]).file("f", &pattern(2 * LONG));
+    let mut under_way = Vec::new();
+    for number in 0..32 {
+        let body = form(number).body();
+        let head = format!(
+            "POST /b HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+            content_type(),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body[..LONG + LONG / 2]).await.unwrap();
+        under_way.push((stream, body));
+    }
+    until(|| room() == 0, "all have gathered more than the short").await;
+    let reply = form(32).post(proxy.address).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "SlowDown"));
+    assert_eq!(reply.header("retry-after"), "1");
+    assert!(store.paths().is_empty());
+    // Short ones hold next to nothing.
+    assert_eq!(Form::new("short").signed(&[]).file("f", b"text").post(proxy.address).await.status, 204);
+
+    let (mut stream, body) = under_way.pop().unwrap();
+    stream.write_all(&body[LONG + LONG / 2..]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    until(|| room() == 1, "one has ended").await;
+    assert_eq!(form(32).post(proxy.address).await.status, 204);
+    // Those that break off give theirs back too.
+    drop(under_way);
+    until(|| room() == 32, "all have ended").await;
+    assert_eq!(store.paths(), ["/b/k31", "/b/k32", "/b/short"]);
 }
 
 #[tokio::test]

@@ -391,6 +391,52 @@ async fn the_stores_credentials_in_files_are_taken_too() {
 }
 
 #[tokio::test]
+async fn roots_and_master_keys_are_taken_when_their_files_change() {
+    let good = format!("{POLICY}{}", one("a", "\"s\""));
+    let mut served = Served::start(&good).await;
+    let (lines, _guard) = Lines::start();
+    let root = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let (file, directory) = (served.path("roots.pem"), served.path("roots"));
+    fs::create_dir(&directory).unwrap();
+    let (in_directory, master) = (directory.join("one.pem"), served.path("keys").join("master.key"));
+    for ca in [&file, &directory] {
+        fs::write(&file, root()).unwrap();
+        fs::write(&in_directory, root()).unwrap();
+        let text = Served::text(&served.directory, &served.store, "127.0.0.1:0", &good);
+        let text = text.replace("[store]\n", &format!("[store]\nca_file = {ca:?}\n"));
+        fs::write(served.path("proxy.toml"), text).unwrap();
+        served.looks().await;
+        assert!(lines.take().contains("made anew"), "the section is another");
+        let changed = if ca == &file { &file } else { &in_directory };
+        fs::write(changed, root()).unwrap();
+        served.looks().await;
+        assert!(lines.take().contains("made anew"), "{changed:?}");
+        fs::write(changed, "no certificate").unwrap();
+        served.looks().await;
+        let log = lines.take();
+        assert!(log.contains(BROKEN) && log.contains("store.ca_file: "), "{log}");
+        assert_eq!(served.ask("s").await.status, 200);
+        fs::write(changed, root()).unwrap();
+        served.looks().await;
+        assert!(lines.take().contains(READ));
+    }
+
+    // The same key, written in another way, and then another key.
+    let key = fs::read_to_string(&master).unwrap();
+    fs::write(&master, format!("{key}\n")).unwrap();
+    served.looks().await;
+    assert!(lines.take().contains("made anew"));
+    assert_eq!(served.ask("s").await.status, 200);
+    let rooms = served.live.get().rooms.clone();
+    fs::write(&master, "0".repeat(64)).unwrap();
+    served.looks().await;
+    let log = lines.take();
+    assert!(log.contains(BROKEN) && log.contains("sealed under another master key"), "{log}");
+    assert!(Arc::ptr_eq(&rooms, &served.live.get().rooms));
+    assert_eq!(served.ask("s").await.status, 200);
+}
+
+#[tokio::test]
 async fn flags_come_first_again_and_the_admin_token_changes_in_its_file() {
     let token = tempfile::NamedTempFile::new().unwrap();
     let good = format!("{POLICY}{}", one("a", "\"s\""));
@@ -415,14 +461,22 @@ async fn flags_come_first_again_and_the_admin_token_changes_in_its_file() {
     fs::write(token.path(), "another of the tokens").unwrap();
     served.looks().await;
     assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (401, 200));
-    // Without the section the listener that is there goes on, and so does the token.
+    // Without the section the listener that is there goes on and shows what it did, and nothing can be changed at it.
     let text = Served::text(&served.directory, &served.store, "127.0.0.1:9", &good);
     fs::write(served.path("proxy.toml"), text).unwrap();
     served.looks().await;
-    assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (401, 200));
+    assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (403, 403));
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let request = http::Request::get(path).body(full("")).unwrap();
+        assert_eq!(exchange(address, request).await.unwrap().status, 200, "{path}");
+    }
     let log = lines.take();
     assert!(log.contains("admin.listen: a change") && !log.contains(" listen: a change"), "{log}");
     assert!(!log.contains("of the tokens"), "{log}");
+    // With it again, so is its token.
+    served.write(&format!("{good}{admin}"));
+    served.looks().await;
+    assert_eq!((flush("the first of the tokens").await, flush("another of the tokens").await), (401, 200));
 }
 
 fn credential(headers: &http::HeaderMap) -> String {

@@ -73,6 +73,23 @@ async fn https_to_the_store_with_a_ca_of_ones_own() {
     assert!(names.lock().unwrap().iter().all(|name| name == "localhost"));
 }
 
+/// No upload could ever be completed, and each form would hold as much in memory.
+#[test]
+fn a_least_part_beyond_s3s_longest_is_a_mistake() {
+    let store = |bytes: u64| {
+        let text = format!(
+            "endpoint = 'http://127.0.0.1:1'\nmin_part_bytes = {bytes}\n\
+             credentials.default = {{ access_key = 'a', secret_key = 's' }}"
+        );
+        toml::from_str::<s3veil::backend::Config>(&text).unwrap().build()
+    };
+    assert!(store(5 << 30).is_ok());
+    let why = store((5 << 30) + 1).err().unwrap();
+    for words in ["store.min_part_bytes: '5368709121'", "5368709120", "Write the least"] {
+        assert!(why.contains(words), "{why} lacks {words}");
+    }
+}
+
 #[tokio::test]
 async fn over_http_a_checksum_covers_the_sealed_bytes() {
     let (store, proxy) = start(SEALED).await;

@@ -12,6 +12,7 @@ pub use request::{StoreHeaders, StoreRequest};
 pub use timeout::IdleBody;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ use serde::Deserialize;
 use crate::aws::credentials::{Credentials, CredentialsConfig};
 use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
-use crate::net::{Connector, NetConfig};
+use crate::net::{Connector, NetConfig, root_files};
 use body::Payload;
 use expect::expect_continue;
 use timeout::Progress;
@@ -44,7 +45,7 @@ pub struct Config {
     #[serde(default)]
     pub payload: PayloadMode,
     /// Roots to trust instead of the system's, in PEM.
-    pub ca_file: Option<std::path::PathBuf>,
+    pub ca_file: Option<PathBuf>,
     /// Seconds to wait for a connection.
     #[serde(default = "default_connect")]
     pub connect_timeout_secs: u64,
@@ -71,6 +72,9 @@ fn default_connect() -> u64 {
 fn default_idle() -> u64 {
     60
 }
+
+/// The longest part of a multipart upload (S3).
+const MAX_PART: u64 = 5 * 1024 * 1024 * 1024;
 
 /// Where the bucket's name goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -136,6 +140,12 @@ pub struct Backend {
 }
 
 impl Config {
+    /// The files that it is made from, read once.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let credentials = self.credentials.values().flat_map(CredentialsConfig::files);
+        credentials.chain(self.ca_file.iter().flat_map(|file| root_files(file))).collect()
+    }
+
     /// Resolves the endpoint, loads roots and credentials.
     ///
     /// Errors: a message that names the key, its value and the remedy.
@@ -150,6 +160,13 @@ impl Config {
             return Err(
                 "store.credentials.default: missing. Add access_key and secret_key of the store".into()
             );
+        }
+        if self.min_part_bytes > MAX_PART {
+            return Err(format!(
+                "store.min_part_bytes: '{}' is more than any part of S3's may have, {MAX_PART}. Write the least that the \
+                 store takes for a part that is not the last one, in most of them 5242880",
+                self.min_part_bytes
+            ));
         }
         let mut credentials = HashMap::new();
         for (name, config) in self.credentials {
@@ -220,11 +237,10 @@ impl Backend {
 
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let progress = Arc::new(Progress::default());
-        let method = request.method.clone();
         let request = self.assemble(request, progress.clone())?;
         tokio::select! {
             response = self.client.request(request) => match response {
-                Ok(response) if leads_elsewhere(&method, response.status()) => {
+                Ok(response) if leads_elsewhere(response.status()) => {
                     Err(Error::Elsewhere(response.status(), elsewhere(response.headers())))
                 }
                 Ok(response) => Ok(response.map(|body| IdleBody::boxed(body, self.idle))),
@@ -306,14 +322,10 @@ impl Backend {
 }
 
 /// A redirect, or a change of protocol. Clients follow a redirect with the plaintext in hand, straight to the store or to
-/// wherever it says: none of them goes on to a client. The page after a browser's form (`success_action_redirect`) is the
-/// client's own choice, and is got without a body.
-fn leads_elsewhere(method: &Method, status: StatusCode) -> bool {
-    match status {
-        StatusCode::NOT_MODIFIED => false,
-        StatusCode::SEE_OTHER => *method != Method::POST,
-        _ => status.is_informational() || status.is_redirection(),
-    }
+/// wherever it says: none of them goes on to a client. The page after a browser's form (`success_action_redirect`) is no
+/// answer of a store: forms are never sent to one.
+fn leads_elsewhere(status: StatusCode) -> bool {
+    status != StatusCode::NOT_MODIFIED && (status.is_informational() || status.is_redirection())
 }
 
 /// Where a redirect points, as far as its headers say: the address, or the bucket's region at AWS.

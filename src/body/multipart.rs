@@ -45,7 +45,7 @@ pub(super) struct Head {
 impl Parts {
     /// Takes `source` apart at the boundary that its Content-Type names.
     ///
-    /// Errors: MalformedPOSTRequest for a Content-Type without a boundary.
+    /// Errors: MalformedPOSTRequest for another Content-Type, or one without a boundary.
     pub fn new(source: Checked, content_type: &str) -> Result<Self> {
         let boundary = boundary(content_type).ok_or_else(|| {
             malformed("its Content-Type must be multipart/form-data with a boundary of 1 to 70 characters")
@@ -136,9 +136,10 @@ impl Parts {
     }
 }
 
-/// The boundary of a Content-Type.
+/// The boundary of a form's Content-Type.
 fn boundary(content_type: &str) -> Option<String> {
-    let (_, values) = parameters(content_type)?;
+    let (kind, values) = parameters(content_type)?;
+    let values = if kind == "multipart/form-data" { values } else { return None };
     let (_, boundary) = values.into_iter().find(|(name, _)| name == "boundary")?;
     (1..=MAX_BOUNDARY).contains(&boundary.len()).then_some(boundary)
 }
@@ -153,6 +154,10 @@ fn read_head(head: &[u8]) -> Result<Head> {
     }
     let mut disposition = None;
     for line in lines.filter(|line| !line.is_empty()) {
+        // RFC 7230, section 3.2.4: what one reader takes for the rest of a header, another takes for one of its own.
+        if line.starts_with([' ', '\t']) {
+            return Err(malformed("a part has a header over several lines"));
+        }
         let (name, value) =
             line.split_once(':').ok_or_else(|| malformed("a part has a header without ':'"))?;
         let value = value.trim();
@@ -177,11 +182,11 @@ fn read_head(head: &[u8]) -> Result<Head> {
     Ok(Head { name, filename: value("filename"), len })
 }
 
-/// A value with parameters: `form-data; name="a"; filename="b"`. Names in lower case. A quoted value may hold `\"`; any
-/// other backslash is itself, as browsers send it in the path of a file.
+/// A value with parameters: `form-data; name="a"; filename="b"`. Names in lower case, each once: of two another reader could
+/// take the other one. A quoted value may hold `\"`; any other backslash is itself, as browsers send it in the path of a file.
 fn parameters(text: &str) -> Option<(String, Vec<(String, String)>)> {
     let (kind, mut rest) = text.split_once(';').unwrap_or((text, ""));
-    let mut found = Vec::new();
+    let mut found = Vec::<(String, String)>::new();
     loop {
         rest = rest.trim_start_matches([';', ' ', '\t']);
         if rest.is_empty() {
@@ -196,7 +201,11 @@ fn parameters(text: &str) -> Option<(String, Vec<(String, String)>)> {
                 (after[..end].trim().to_owned(), &after[end..])
             }
         };
-        found.push((name.trim().to_ascii_lowercase(), value));
+        let name = name.trim().to_ascii_lowercase();
+        if found.iter().any(|(other, _)| *other == name) {
+            return None;
+        }
+        found.push((name, value));
     }
 }
 
@@ -239,7 +248,13 @@ mod tests {
                 "multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
                 Some("----WebKitFormBoundary7MA4YWxkTrZu0gW"),
             ),
+            ("multipart/form-data ; boundary=abc", Some("abc")),
             ("multipart/form-data", None),
+            ("multipart/form-data-x; boundary=abc", None),
+            ("multipart/form-data2;boundary=abc", None),
+            ("multipart/form-data, text/plain; boundary=abc", None),
+            ("multipart/mixed; boundary=abc", None),
+            ("multipart/form-data; boundary=abc; Boundary=def", None),
             ("multipart/form-data; boundary=", None),
             ("multipart/form-data; boundary=\"abc", None),
             (&long, None),
@@ -278,6 +293,12 @@ mod tests {
             "Content-Disposition: form-data; name=\"a",
             "Content-Disposition: form-data; name=\"a\"\r\nContent-Disposition: form-data; name=\"b\"",
             "Content-Disposition form-data",
+            "Content-Disposition: form-data; name=\"a\"; Name=b",
+            "Content-Disposition: form-data; name=\"a\"name=\"b\"",
+            "Content-Disposition: form-data; name=\"a\"; filename=\"b\"; filename=\"c\"",
+            "Content-Disposition: form-data;\r\n name=\"a\"",
+            "Content-Disposition: form-data; name=\"a\"\r\n\tContent-Type: text/plain",
+            " Content-Disposition: form-data; name=\"a\"",
             "Content-Transfer-Encoding: base64\r\nContent-Disposition: form-data; name=\"a\"",
         ] {
             assert_eq!(head(line).unwrap_err().code(), Code::MalformedPOSTRequest, "{line}");

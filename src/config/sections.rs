@@ -19,10 +19,12 @@ const FIXED: [&str; 2] = ["listen", "log"];
 pub struct Sections(BTreeMap<String, [u8; 32]>);
 
 impl Sections {
-    /// Those of a configuration that could be read.
-    pub(super) fn of(figment: &Figment) -> Self {
-        let values = figment.extract::<BTreeMap<String, Value>>().unwrap_or_default();
-        Self(values.into_iter().map(|(name, value)| (name, hash(&value))).collect())
+    /// Those of a configuration.
+    ///
+    /// Errors: what can't be read in it. Without its values nothing in it would count as changed.
+    pub(super) fn of(figment: &Figment) -> Result<Self, Box<figment::Error>> {
+        let values = figment.extract::<BTreeMap<String, Value>>()?;
+        Ok(Self(values.into_iter().map(|(name, value)| (name, hash(&value))).collect()))
     }
 
     /// Whether the store, the KMSs, the caches and all else that requests are done with are the same. A section that is not
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     fn sections(text: &str) -> Sections {
-        Sections::of(&Figment::from(Toml::string(text)))
+        Sections::of(&Figment::from(Toml::string(text))).unwrap()
     }
 
     #[test]
@@ -79,5 +81,10 @@ mod tests {
             assert_eq!(one.same_rooms(&other), same_rooms, "{from} {to}");
         }
         assert!(!format!("{:?}", sections("auth = 'very-secret'")).contains("very-secret"));
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_the_same_as_nothing() {
+        assert!(Sections::of(&Figment::from(Toml::string("listen = '1'\n[store"))).is_err());
     }
 }

@@ -48,6 +48,8 @@ pub struct Rooms {
     pub uploads: Uploads,
     /// Buckets' default encryption.
     pub defaults: KnownDefaults,
+    /// How many forms may hold a part in memory at once.
+    pub long_forms: LongForms,
     /// How long a client may send nothing of a body.
     pub client_idle: Duration,
 }
@@ -57,6 +59,7 @@ pub use encryption::KnownDefaults;
 pub use list::Sizes;
 pub use multipart::{Collector, Kept, StateConfig, Upload, Uploads};
 pub use open::{Given, opened};
+pub use post::LongForms;
 
 /// Runs a call that has leave.
 pub async fn run(

@@ -1,6 +1,7 @@
 //! The `[kms.NAME]` sections of the configuration.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -70,6 +71,15 @@ impl Config {
     /// The KMSs' names.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
+    }
+
+    /// The files that KMSs are made from, read once. All others are read again whenever they have changed.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let once = |kms: &KmsConfig| match kms {
+            KmsConfig::Local(config) => config.master_key.files(),
+            _ => Vec::new(),
+        };
+        self.0.values().flat_map(once).collect()
     }
 
     /// Builds every KMS. None is contacted.

@@ -4,17 +4,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use tokio::time::timeout;
 
 use super::{Call, Operation};
-use crate::auth::{Authenticator, Lengths, VerifiedForm};
-use crate::body::form::{self, Fields};
+use crate::auth::{Authenticator, Lengths, VerifiedForm, Who};
+use crate::body::form::{self, Fields, Form};
 use crate::body::{ByteBody, Checked};
 use crate::s3::encryption::{CustomerKey, Side};
 use crate::s3::{Code, Error, Query, Result};
 
 /// Headers of the request itself that the write keeps: who a browser's page is from, for the store's CORS rules.
 const KEPT: [HeaderName; 1] = [header::ORIGIN];
+
+/// How long the fields before the file may take, in all.
+const FIELDS: Duration = Duration::from_secs(60);
 
 /// What a form asks for beside the write.
 #[derive(Debug)]
@@ -55,7 +59,10 @@ pub async fn read_form(
     let covered = payload.covered;
     let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
-    let form = form::read(Checked::new(body, payload, idle)?, &content_type).await?;
+    if matches!(call.who, Who::Trusted) {
+        refuse_pages(&call.headers)?;
+    }
+    let form = read_fields(Checked::new(body, payload, idle)?, &content_type).await?;
     if form.fields.get("bucket").is_some_and(|named| named != bucket.as_str()) {
         return Err(Error::new(
             Code::AccessDenied,
@@ -75,6 +82,38 @@ pub async fn read_form(
     let (query, payload, posted) = (Query::default(), Some(payload), Some(Posted { lengths, done }));
     let call = Call { who, key: Some(key), query, headers: write, payload, customer_key, posted, ..call };
     Ok((call, form.file.into_body()))
+}
+
+/// A trusted hop lets in whoever connects, and a browser on its machine connects for any page it shows: a form is a write that
+/// it sends without asking first (CORS has no preflight for it). So there forms are for programs only.
+///
+/// Errors: AccessDenied. Source: Fetch Standard, "Origin" header; Fetch Metadata, `Sec-Fetch-Site`.
+fn refuse_pages(headers: &HeaderMap) -> Result<()> {
+    let own = |site: &HeaderValue| site == "same-origin" || site == "none";
+    let foreign = headers.get_all("sec-fetch-site").iter().any(|site| !own(site));
+    if !foreign && !headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::AccessDenied,
+        "A form that a web page sends is not taken under auth.mode = \"trusted\", for any page could send one. Send it \
+         without Origin and Sec-Fetch-Site, or set mode = \"sigv4\" and sign the form.",
+    ))
+}
+
+/// Reads a form up to its file, in a time that no sender can stretch: byte by byte 20 KB would last for days.
+///
+/// Errors: RequestTimeout, and those of [`form::read`].
+async fn read_fields(source: Checked, content_type: &str) -> Result<Form> {
+    timeout(FIELDS, form::read(source, content_type)).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Code::RequestTimeout,
+            format!(
+                "The fields before the form's file did not come within {} seconds. Try again.",
+                FIELDS.as_secs()
+            ),
+        ))
+    })
 }
 
 impl Done {
@@ -100,7 +139,48 @@ fn is_absolute(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+    use crate::auth::Payload;
+
+    /// It never stops sending, so it never idles.
+    #[tokio::test(start_paused = true)]
+    async fn fields_that_trickle_in_do_not_hold_on_for_ever() {
+        let head = Bytes::from_static(b"--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n");
+        let pieces = futures_util::stream::unfold(Some(head), |first| async {
+            sleep(Duration::from_secs(1)).await;
+            let piece = first.unwrap_or(Bytes::from_static(b"k"));
+            Some((Ok(Frame::data(piece)), None))
+        });
+        let body = StreamBody::new(pieces).boxed_unsync();
+        let source = Checked::new(body, Payload::of_length(1 << 20), Duration::from_secs(5)).unwrap();
+        let begun = Instant::now();
+        let error = read_fields(source, "multipart/form-data; boundary=x").await.unwrap_err();
+        assert_eq!((error.code(), begun.elapsed()), (Code::RequestTimeout, FIELDS));
+    }
+
+    #[test]
+    fn pages_of_browsers() {
+        for (name, value, taken) in [
+            ("origin", "https://example.com", false),
+            ("origin", "null", false),
+            ("origin", "http://127.0.0.1:8333", false),
+            ("sec-fetch-site", "cross-site", false),
+            ("sec-fetch-site", "same-site", false),
+            ("sec-fetch-site", "same-origin", true),
+            ("sec-fetch-site", "none", true),
+            ("user-agent", "a program", true),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            let refused = refuse_pages(&headers).err().map(|error| error.code());
+            assert_eq!(refused, (!taken).then_some(Code::AccessDenied), "{name}: {value}");
+        }
+    }
 
     #[test]
     fn the_answer_that_a_form_asks_for() {

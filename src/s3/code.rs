@@ -32,6 +32,12 @@ macro_rules! codes {
                 match self { $( Code::$name => codes!(@wire $name $($wire)?), )* }
             }
 
+            /// The code that a store has given, if it is one of these.
+            pub fn from_store(text: &str) -> Option<Self> {
+                // Of those that are called alike the plain one, which stands first.
+                Self::ALL.iter().copied().find(|code| code.as_str() == text)
+            }
+
             /// The HTTP status that goes with it.
             pub fn status(self) -> StatusCode {
                 let status: u16 = match self { $( Code::$name => $status, )* };

@@ -305,6 +305,14 @@ pub fn from_store<'d, T: Deserialize<'d>>(document: &'d [u8]) -> Result<T> {
     quick_xml::de::from_str(text).map_err(|why| wrong().caused_by(why))
 }
 
+/// The id in an answer to CreateMultipartUpload that can't be read as a whole: to abort what it says is begun.
+pub fn damaged_upload_id(document: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(document).ok()?;
+    let (id, _) = text.split_once("<UploadId>")?.1.split_once("</UploadId>")?;
+    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>&".contains(&byte));
+    plain.then(|| id.to_owned())
+}
+
 /// Writes a document.
 pub fn to_xml(document: &impl Serialize) -> String {
     let xml = quick_xml::se::to_string(document).expect("our documents are elements and text");

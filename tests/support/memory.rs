@@ -44,6 +44,10 @@ pub enum Fault {
     Status(u16),
     /// Refuse with this code of S3.
     Refuse(&'static str),
+    /// Say 200, and this code of S3 in the document.
+    ErrorIn200(&'static str),
+    /// Do what it should, and leave the end of the document out.
+    Damaged,
     /// Point elsewhere, with this status.
     Redirect(u16, &'static str),
     /// Close the connection before an answer.
@@ -196,6 +200,7 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "Injected")),
         Some(Fault::Refuse(code)) => return Ok(error(403, code)),
+        Some(Fault::ErrorIn200(code)) => return Ok(error(200, code)),
         Some(Fault::Redirect(status, location)) => {
             let mut answer = error(status, "TemporaryRedirect");
             answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static(location));
@@ -215,6 +220,7 @@ async fn serve(state: &State, request: Request<Incoming>) -> Result<Response<Bod
         Some(Fault::CloseAfter(len)) => cut(response, len, false).await,
         Some(Fault::StallAfter(len)) => cut(response, len, true).await,
         Some(Fault::NoLength) => no_length(response).await,
+        Some(Fault::Damaged) => damaged(response).await,
         _ => response,
     })
 }
@@ -275,6 +281,16 @@ async fn no_length(response: Response<Body>) -> Response<Body> {
     let bytes = body.collect().await.unwrap().to_bytes();
     let frames = futures_util::stream::iter([Ok(Frame::data(bytes))]);
     Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())
+}
+
+/// A document without its last tag, whole as far as HTTP is concerned.
+async fn damaged(response: Response<Body>) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let end = bytes.windows(2).rposition(|two| two == b"</").expect("a document");
+    let mut cut = answer(200, bytes.slice(..end));
+    *cut.headers_mut() = parts.headers;
+    cut
 }
 
 fn answer(status: u16, body: Bytes) -> Response<Body> {

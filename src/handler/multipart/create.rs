@@ -12,8 +12,8 @@ use crate::operation::Call;
 use crate::policy::Write;
 use crate::response;
 use crate::s3::checksum::Algorithm;
-use crate::s3::multipart::{InitiateResult, Initiated, from_store, to_xml};
-use crate::s3::{Code, Error, Result};
+use crate::s3::multipart::{InitiateResult, Initiated, damaged_upload_id, from_store, to_xml};
+use crate::s3::{Code, Error, Query, Result};
 use crate::seal::Layout;
 
 const ANSWER_MAX: usize = 64 * 1024;
@@ -33,7 +33,15 @@ pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -
     }
     let (parts, store_body) = store.into_parts();
     let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
-    let Initiated { upload_id } = from_store(&text)?;
+    let upload_id = match from_store(&text) {
+        Ok(Initiated { upload_id }) => upload_id,
+        Err(why) => {
+            if let Some(id) = damaged_upload_id(&text) {
+                give_up(rooms, call, &id).await;
+            }
+            return Err(why);
+        }
+    };
 
     let record = Record::new((bucket, key), upload_id.clone(), &envelope, write.context(), checksum);
     let named = record.checksum_names();
@@ -43,10 +51,7 @@ pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -
     };
     if let Err(why) = saved.await {
         // Without its record nobody could go on with it.
-        let query = crate::s3::Query::from_pairs([("uploadId", upload_id.as_str())]);
-        let abort =
-            StoreRequest::new(Method::DELETE, Some(bucket), Some(key), StoreHeaders::default(), call.who());
-        rooms.backend.send(abort.query(query)).await.ok();
+        give_up(rooms, call, &upload_id).await;
         return Err(why);
     }
     let xml = to_xml(&InitiateResult::new(bucket.as_str(), key.as_str(), &upload_id));
@@ -59,6 +64,16 @@ pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -
         }
     }
     Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+}
+
+/// Removes an upload that no client will hear of, as far as the store lets it.
+async fn give_up(rooms: &Rooms, call: &Call, id: &str) {
+    let abort =
+        StoreRequest::new(Method::DELETE, call.bucket(), call.key(), StoreHeaders::default(), call.who());
+    let done = rooms.backend.send(abort.query(Query::from_pairs([("uploadId", id)]))).await;
+    if !done.is_ok_and(|answer| answer.status().is_success()) {
+        tracing::warn!("an upload that failed can't be removed");
+    }
 }
 
 /// The checksum that the client wants of the object: the header of its algorithm, and its type.

@@ -2,42 +2,24 @@
 //!
 //! Source: Amazon S3 API Reference, "POST Object", responses.
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
 
 use super::super::{Answer, get};
-use crate::body::{self, gather};
+use crate::body;
 use crate::operation::{Call, Done};
 use crate::s3::headers::remove_all;
-use crate::s3::multipart::{Completed, from_store};
 use crate::s3::query::{encode_component, encode_path};
-use crate::s3::{Code, Error, Result, xml};
+use crate::s3::{Result, xml};
 
-const ANSWER_MAX: usize = 64 * 1024;
-
-/// The answer to a file that was put. What the store refuses, in its own words.
-pub(super) fn of_put(call: &Call, done: Done, written: Answer) -> Result<Answer> {
+/// The answer to a file that was written. What the store refuses, in its own words.
+pub(super) fn of_write(call: &Call, done: Done, written: Answer) -> Result<Answer> {
     if !written.status().is_success() {
         return Ok(written);
     }
     let headers = written.into_parts().0.headers;
     let etag = headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default().to_owned();
     stored(call, done, headers, &etag)
-}
-
-/// The same for a multipart upload. A store may find an error when it has already said 200 (S3's own way).
-pub(super) async fn of_completion(call: &Call, done: Done, written: Answer) -> Result<Answer> {
-    if !written.status().is_success() {
-        return Ok(written);
-    }
-    let (parts, document) = written.into_parts();
-    let text = gather(document, ANSWER_MAX).await.map_err(body::Broken::Store)?;
-    let completed: Completed = from_store(&text)?;
-    match (completed.code, completed.etag) {
-        (None, Some(etag)) => stored(call, done, parts.headers, &etag),
-        (Some(_), _) => Ok(Response::from_parts(parts, body::full(text))),
-        (None, None) => Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
-    }
 }
 
 fn stored(call: &Call, done: Done, mut headers: HeaderMap, etag: &str) -> Result<Answer> {

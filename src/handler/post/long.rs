@@ -15,12 +15,13 @@ use crate::operation::{Call, Operation};
 use crate::policy::Forward;
 use crate::s3::checksum::{Algorithm, Checksum, Hasher};
 use crate::s3::headers::remove_all;
-use crate::s3::multipart::{Initiated, complete_request, from_store};
+use crate::s3::multipart::{Completed, Initiated, complete_request, damaged_upload_id, from_store};
 use crate::s3::{Code, Error, Query, Result};
 
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Writes a file of which `first` is the first part. Gives the answer to the completion, or what the store refused.
+/// Writes a file of which `first` is the first part. Gives the answer to the completion, with the object's ETag for a header,
+/// or what the store refused.
 pub(super) async fn write(
     rooms: &Arc<Rooms>,
     call: &Call,
@@ -40,9 +41,18 @@ pub(super) async fn write(
         return Ok(begun);
     }
     let text = gather(begun.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
-    let Initiated { upload_id } = from_store(&text)?;
-    let upload = Upload { rooms, call, id: &upload_id, plain, algorithm };
-    let done = upload.fill(&mut file, first, claims).await;
+    let (id, damage) = match from_store(&text) {
+        Ok(Initiated { upload_id }) => (upload_id, None),
+        Err(why) => match damaged_upload_id(&text) {
+            Some(id) => (id, Some(why)),
+            None => return Err(why),
+        },
+    };
+    let upload = Upload { rooms, call, id: &id, plain, algorithm };
+    let done = match damage {
+        None => upload.fill(&mut file, first, claims).await,
+        Some(why) => Err(why),
+    };
     if !done.as_ref().is_ok_and(|answer| answer.status().is_success()) {
         upload.abort().await;
     }
@@ -119,10 +129,25 @@ impl Upload<'_> {
         self.send(Operation::UploadPart, query, payload, part).await
     }
 
+    /// Errors: those that a store finds when it has already said 200 (S3's own way), too.
     async fn complete(&self, parts: &[(u32, String, Option<Checksum>)]) -> Result<Answer> {
         let document = Bytes::from(complete_request(parts));
         let payload = Payload::of_length(document.len() as u64);
-        self.send(Operation::CompleteMultipartUpload, self.query(), payload, document).await
+        let answer = self.send(Operation::CompleteMultipartUpload, self.query(), payload, document).await?;
+        if !answer.status().is_success() {
+            return Ok(answer);
+        }
+        let (mut head, document) = answer.into_parts();
+        let text = gather(document, ANSWER_MAX).await.map_err(body::Broken::Store)?;
+        let completed: Completed = from_store(&text)?;
+        let unreadable = || Error::new(Code::InternalError, "The store's answer can't be read.");
+        let etag = match (completed.code, completed.etag) {
+            (Some(code), _) => return Err(not_completed(&code)),
+            (None, Some(etag)) => HeaderValue::from_str(&etag).map_err(|why| unreadable().caused_by(why))?,
+            (None, None) => return Err(unreadable()),
+        };
+        head.headers.insert(header::ETAG, etag);
+        Ok(Answer::from_parts(head, body::empty()))
     }
 
     async fn abort(&self) {
@@ -159,6 +184,13 @@ impl Upload<'_> {
             None => multipart::run(self.rooms, call, body::full(body)).await,
         }
     }
+}
+
+/// The error that a store had behind its 200: its own, where S3's client can be told that by s3veil.
+fn not_completed(code: &str) -> Error {
+    let known = Code::from_store(code).unwrap_or(Code::InternalError);
+    let message = "The store did not complete the upload, and nothing is stored. Please try again.";
+    Error::new(known, message).caused_by(format!("the store answered 200, and {code:?} in its document"))
 }
 
 /// What the form says of the whole file, which no part shows.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::file::File;
+pub use self::file::LongForms;
 use super::{Answer, Rooms, forward, put};
 use crate::auth::Payload;
 use crate::body::{self, ByteBody};
@@ -41,17 +42,17 @@ pub(super) async fn post_object(
 ) -> Result<Answer> {
     let (payload, Posted { lengths, done }) = (call.take_payload(), call.take_posted());
     let part = usize::try_from(PART.max(rooms.backend.min_part())).unwrap_or(usize::MAX);
-    let mut file = File::new(file, lengths.at_most(put::MAX_PUT), part);
+    let mut file = File::new(file, lengths.at_most(put::MAX_PUT), part, rooms.long_forms.clone());
     let first = file.part().await?;
     if file.ended() {
         let written = short(rooms, &call, leave, first, payload).await?;
-        return answer::of_put(&call, done, written);
+        return answer::of_write(&call, done, written);
     }
     let rooms = rooms.clone();
     // It goes on though the client hangs up. Then the file ends too early, and the upload is removed.
     let task = tokio::spawn(async move {
         let written = long::write(&rooms, &call, leave, file, first, payload).await?;
-        answer::of_completion(&call, done, written).await
+        answer::of_write(&call, done, written)
     });
     task.await.map_err(|why| Error::new(Code::InternalError, "The file was not stored.").caused_by(why))?
 }
