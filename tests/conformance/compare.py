@@ -56,10 +56,13 @@ class Difference:
 class Comparison:
     def __init__(self, suite, store, direct, through):
         self.suite, self.store, self.direct, self.through = suite, store, direct, through
+        if not direct or direct.keys() != through.keys():
+            odd = sorted(direct.keys() ^ through.keys())
+            raise Failed(f"{len(direct)} tests ran direct and {len(through)} through s3veil; on one side only: {odd[:20]}")
         self.differences = [
             Difference(test, Side([outcome]), Side([through[test]]))
             for test, outcome in direct.items()
-            if test in through and outcome.passed != through[test].passed
+            if outcome.passed != through[test].passed
         ]
 
     def again(self, run_direct, run_through):
