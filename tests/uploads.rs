@@ -106,8 +106,11 @@ async fn uploads_are_listed_where_the_policy_shows_their_keys() {
 async fn a_store_that_fails_beside_an_upload_is_unwell() {
     let (store, proxy) = start(SEALED).await;
     let upload = Upload::start(proxy.address, "/b/k", &[]).await;
-    store.fail_next_of(Method::PUT, Fault::Refuse("OfTheState"));
+    store.fail_next_of(Method::PUT, Fault::Status(500));
     assert_eq!(upload.send_part(1, &[], b"short").await.code(), "ServiceUnavailable");
+    // What it forbids it forbids again: no client should try until it gives up.
+    store.fail_next_of(Method::PUT, Fault::Refuse("OfTheState"));
+    assert_eq!(upload.send_part(1, &[], b"short").await.code(), "AccessDenied");
     let list = [(1, upload.part(1, b"short").await)];
     // Record, list of parts, the part that is kept aside.
     for fails in 0..3 {
