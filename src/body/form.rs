@@ -133,7 +133,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Fields {
 }
 
 impl FormFile {
-    /// As a body. Its errors are those of [`FormFile::next`].
+    /// As a body. Its errors are those of the form.
     pub fn into_body(self) -> ByteBody {
         from_source(
             self,
