@@ -66,12 +66,13 @@ class Comparison:
         ]
 
     def again(self, run_direct, run_through):
-        """Runs what differs again, one test at a time: it counts only if it stays."""
-        names = [difference.test for difference in self.differences]
+        """Runs what was lost again, one test at a time: it counts only if it stays. What was gained is good news at once."""
+        lost = [difference for difference in self.differences if difference.lost]
+        names = [difference.test for difference in lost]
         for _ in range(AGAIN if names else 0):
             for run, side in (run_direct, "direct"), (run_through, "through"):
                 outcomes = run(names)
-                for difference in self.differences:
+                for difference in lost:
                     if difference.test not in outcomes:
                         raise Failed(f"{difference.test} was not run again")
                     getattr(difference, side).runs.append(outcomes[difference.test])
