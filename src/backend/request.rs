@@ -50,28 +50,30 @@ impl StoreHeaders {
     ///
     /// Nothing of server-side encryption: that is s3veil's part, and a client's key not the store's to see.
     pub fn forwarded(client: &HeaderMap) -> Self {
-        let mut headers = Self::with_encryption(client);
-        headers.remove_all(is_encryption);
-        headers
+        Self::picked(client, |name| !is_encryption(name))
     }
 
     /// The same with it, for an object that nothing is sealed of: there it is the store's own affair.
     pub fn with_encryption(client: &HeaderMap) -> Self {
-        let mut headers = HeaderMap::with_capacity(client.len() + 4);
-        for (name, value) in client {
-            let amz = name.as_str().starts_with("x-amz-");
-            if amz || ALLOWED.contains(name) || name.as_str() == "content-md5" {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        Self(headers)
+        Self::picked(client, |_| true)
     }
 
     /// The same as `forwarded` for a request whose body is another one at the store: nothing that describes the client's.
     pub fn for_object(client: &HeaderMap) -> Self {
-        let mut headers = Self::forwarded(client);
-        headers.remove_all(describes_body);
-        headers
+        Self::picked(client, |name| !is_encryption(name) && !describes_body(name))
+    }
+
+    /// Those of the headers that may go on at all which are `wanted`.
+    fn picked(client: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut headers = HeaderMap::with_capacity(client.len() + 4);
+        for (name, value) in client {
+            let text = name.as_str();
+            let known = text.starts_with("x-amz-") || ALLOWED.contains(name) || text == "content-md5";
+            if known && wanted(text) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        Self(headers)
     }
 
     /// Adds the envelope, and the client's encryption context where there is one: both are part of the object's metadata.

@@ -2,13 +2,13 @@
 //!
 //! Source: Amazon S3 API Reference, GetObjectAttributes.
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::HeaderMap;
+use http::Method;
 
 use super::multipart::of_manifest;
 use super::{Answer, Rooms, get, open};
 use crate::backend::{StoreHeaders, StoreRequest};
-use crate::body::{self, sum_of};
+use crate::body::sum_of;
 use crate::operation::Call;
 use crate::policy::Read;
 use crate::s3::xml::{self, ObjectAttributes, PartsPage};
@@ -59,9 +59,7 @@ pub(super) async fn get_object_attributes(rooms: &Rooms, call: &Call, read: Read
             headers.insert(name, value.clone());
         }
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
-    Ok(get::answer(StatusCode::OK, headers, body::full(document)))
+    Ok(get::document(headers, document))
 }
 
 /// Which parts the client wants: how many at most, and behind which number.

@@ -117,9 +117,9 @@ async fn in_the_store(
     let headers = response::for_sealed(&parts.headers, &sealing::written(write));
     Ok(match (result.code, result.etag) {
         // A store may find an error when it has already said 200 (S3's own way).
-        (Some(_), _) => document(headers, text),
+        (Some(_), _) => get::document(headers, text),
         (None, Some(etag)) => {
-            document(headers, xml::copy_result("CopyObjectResult", &etag, &result.last_modified))
+            get::document(headers, xml::copy_result("CopyObjectResult", &etag, &result.last_modified))
         }
         (None, None) => return Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
     })
@@ -187,7 +187,7 @@ async fn through(
     let xml = xml::copy_result("CopyObjectResult", etag, &xml::now());
     let mut headers = answer.headers().clone();
     headers.remove(header::ETAG);
-    Ok(document(headers, xml))
+    Ok(get::document(headers, xml))
 }
 
 /// The source as a body that is checked for its length.
@@ -324,13 +324,6 @@ impl Replaced {
         };
         Ok(Self { metadata: replace("x-amz-metadata-directive")?, tags: replace("x-amz-tagging-directive")? })
     }
-}
-
-pub(super) fn document(mut headers: HeaderMap, xml: impl Into<bytes::Bytes>) -> Answer {
-    let xml = xml.into();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
-    get::answer(StatusCode::OK, headers, body::full(xml))
 }
 
 /// What the client is told when its source fails: not that its own body was short.

@@ -260,3 +260,11 @@ pub(super) fn answer(status: StatusCode, headers: HeaderMap, body: ByteBody) -> 
     *answer.headers_mut() = headers;
     answer
 }
+
+/// A 200 with a document of s3veil's own making.
+pub(super) fn document(mut headers: HeaderMap, xml: impl Into<bytes::Bytes>) -> Answer {
+    let xml = xml.into();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
+    answer(StatusCode::OK, headers, body::full(xml))
+}

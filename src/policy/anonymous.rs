@@ -67,6 +67,14 @@ fn refused() -> Error {
     )
 }
 
+/// Whoever sees to a bucket's key has a name.
+pub(super) fn keyless() -> Error {
+    Error::new(
+        Code::AccessDenied,
+        "Anonymous requests neither see nor change a bucket's encryption. Sign the request.",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,21 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::EkRef;
 use super::table::{Effect, Seal};
 use crate::kms::EkName;
+use crate::s3::bucket_encryption::BucketEncryption;
 use crate::s3::{Bucket, Result};
 
 /// What a bucket's clients have set, checked against the rules when it was set and again at each use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketDefault {
-    /// `aws:kms` if true, `AES256` if not.
-    pub kms_managed: bool,
-    /// The EK, where one was named.
+    /// What the client wrote.
+    pub asked: BucketEncryption,
+    /// The EK that it names, where it names one.
     pub ek: Option<EkRef>,
-    /// The same as the client wrote it.
-    pub key_id: Option<String>,
-    /// Whether clients are told of a Bucket Key.
-    pub bucket_key: bool,
-    /// Whether writes under a client's own key are refused.
-    pub customer_keys_blocked: bool,
 }
 
 /// Knows the defaults of buckets.

@@ -96,10 +96,10 @@ impl<'a> Choice<'a> {
         let ek = || of_default().unwrap_or(&seal.ek).clone();
         let kms = |bucket_key: bool| if bucket_key { Sse::KmsBucketKey } else { Sse::Kms };
         let by_bucket_key =
-            requested.bucket_key.unwrap_or_else(|| default.is_some_and(|default| default.bucket_key));
+            requested.bucket_key.unwrap_or_else(|| default.is_some_and(|default| default.asked.bucket_key));
         match requested.method {
             Some(Method::Customer) => {
-                let blocked = default.is_some_and(|default| default.customer_keys_blocked);
+                let blocked = default.is_some_and(|default| default.asked.customer_keys_blocked);
                 if blocked || seal.locked || !seal.customer_keys {
                     return Err(no_customer_keys());
                 }
@@ -115,7 +115,7 @@ impl<'a> Choice<'a> {
             }
             None => {
                 let sse = match default {
-                    Some(default) if !default.kms_managed => Sse::S3,
+                    Some(default) if !default.asked.kms => Sse::S3,
                     _ => kms(by_bucket_key),
                 };
                 Ok(Write { ek: ek(), how: How::Ek { sse, context: None } })

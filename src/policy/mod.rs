@@ -181,7 +181,7 @@ impl Policy {
         }
         match (call.bucket(), call.key()) {
             (Some(bucket), Some(key)) => self.object(call, bucket, key, defaults).await,
-            (Some(bucket), None) => self.bucket(call.operation(), bucket),
+            (Some(bucket), None) => self.bucket(call, bucket),
             (None, _) => Ok(Permit::Forward(Forward(()))),
         }
     }
@@ -237,8 +237,9 @@ impl Policy {
         read(self.table.object(&source.bucket, &source.key))
     }
 
-    fn bucket(&self, operation: Operation, bucket: &Bucket) -> Result<Permit> {
+    fn bucket(&self, call: &Call, bucket: &Bucket) -> Result<Permit> {
         use Operation::*;
+        let operation = call.operation();
         let effects: Vec<&Effect> = self.table.bucket(bucket).collect();
         if effects.iter().all(|effect| **effect == Effect::Deny) {
             return Err(denied());
@@ -250,7 +251,11 @@ impl Policy {
             }
             DeleteObjects => Ok(Permit::Delete(view())),
             PutBucketEncryption | GetBucketEncryption | DeleteBucketEncryption => {
-                Ok(Settable::of(effects.into_iter()).map_or(Permit::Forward(Forward(())), Permit::Encryption))
+                match (Settable::of(effects.into_iter()), call.who()) {
+                    (None, _) => Ok(Permit::Forward(Forward(()))),
+                    (Some(_), Who::Anonymous) => Err(anonymous::keyless()),
+                    (Some(settable), Who::Identity(_) | Who::Trusted) => Ok(Permit::Encryption(settable)),
+                }
             }
             CreateSession => Err(unsupported(operation)),
             // A form that has been read names its key. No other is ever passed on.

@@ -2,14 +2,14 @@
 //!
 //! Source: Amazon S3 API Reference, PutBucketEncryption, ServerSideEncryptionConfiguration.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::multipart::{NAMESPACE, from_client};
 use super::xml::push;
 use super::{Code, Error, Result};
 
 /// A bucket's default encryption, as S3's document says it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct BucketEncryption {
     /// `aws:kms` if true, `AES256` if not.
     pub kms: bool,

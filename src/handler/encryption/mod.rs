@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::own::unwell;
-use super::{Answer, Rooms, copy, forward, get};
+use super::{Answer, Rooms, forward, get};
 use crate::auth::Who;
 use crate::backend::{StoreHeaders, StoreRequest, StoreResponse};
 use crate::body::{self, ByteBody, Checked, gather};
@@ -31,7 +31,6 @@ const MAX_DOCUMENT: usize = 64 * 1024;
 pub(super) async fn run(rooms: &Rooms, mut call: Call, settable: Settable, body: ByteBody) -> Result<Answer> {
     let payload = call.take_payload();
     let bucket = call.bucket().expect("the operation names a bucket").clone();
-    signed(call.who())?;
     if let Some(refusal) = refusal(rooms, &call, &bucket).await? {
         return Ok(refusal);
     }
@@ -57,14 +56,13 @@ async fn put(
     settable: &Settable,
     document: &[u8],
 ) -> Result<Answer> {
-    let BucketEncryption { kms, key_id, bucket_key, customer_keys_blocked } =
-        BucketEncryption::parse(document)?;
-    let ek = key_id.as_deref().map(|id| settable.named(id)).transpose()?;
+    let asked = BucketEncryption::parse(document)?;
+    let ek = asked.key_id.as_deref().map(|id| settable.named(id)).transpose()?;
     if let Some(ek) = &ek {
         // Now, and not at the first write.
         rooms.keys.probe(&ek.kms, &ek.ek).await?;
     }
-    let default = BucketDefault { kms_managed: kms, ek, key_id, bucket_key, customer_keys_blocked };
+    let default = BucketDefault { asked, ek };
     let written = record::write(rooms, bucket, who, settable.own(), &default).await;
     rooms.defaults.changed();
     Ok(written?.map_or_else(|| empty(StatusCode::OK), forward::answer))
@@ -81,9 +79,7 @@ async fn show(rooms: &Rooms, bucket: &Bucket, settable: &Settable) -> Result<Ans
             ),
         ));
     };
-    let BucketDefault { kms_managed, key_id, bucket_key, customer_keys_blocked, .. } = default;
-    let document = BucketEncryption { kms: kms_managed, key_id, bucket_key, customer_keys_blocked };
-    Ok(copy::document(HeaderMap::new(), document.to_xml()))
+    Ok(get::document(HeaderMap::new(), default.asked.to_xml()))
 }
 
 /// The store's refusal, if this client may not see to the bucket's encryption, or there is no such bucket. A store without
@@ -118,17 +114,6 @@ async fn refusal(rooms: &Rooms, call: &Call, bucket: &Bucket) -> Result<Option<A
         status => return Err(unwell(status)),
     };
     Ok(refused.then(|| forward::answer(StoreResponse::from_parts(parts, body::full(text)))))
-}
-
-/// Whoever sees to a bucket's key has a name.
-fn signed(who: &Who) -> Result<()> {
-    match who {
-        Who::Anonymous => Err(Error::new(
-            Code::AccessDenied,
-            "Anonymous requests neither see nor change a bucket's encryption. Sign the request.",
-        )),
-        Who::Identity(_) | Who::Trusted => Ok(()),
-    }
 }
 
 fn empty(status: StatusCode) -> Answer {

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
@@ -135,7 +134,7 @@ impl Completion<'_> {
         let (bucket, key) = call.object()?;
         let id = upload_id(call)?;
         let record = rooms.uploads.find(rooms, call.who(), (bucket, key), id, true).await?;
-        let opened = record.open(rooms, bucket, key, call.customer_key()).await?;
+        let opened = record.open(rooms, Target::of(call)?).await?;
         let etags: HashMap<u32, &str> =
             wanted.iter().map(|(_, part)| (part.part_number, part.etag.as_str())).collect();
         let named =
@@ -304,7 +303,7 @@ impl Completion<'_> {
                 self.result(headers, &etag, shown).map(Ok)
             }
             // A store may find an error when it has already said 200 (S3's own way).
-            (Some(_), _) => Ok(Err(document(headers, text))),
+            (Some(_), _) => Ok(Err(get::document(headers, text))),
             (None, None) => Err(Error::new(Code::InternalError, "The store's answer can't be read.")),
         }
     }
@@ -313,7 +312,7 @@ impl Completion<'_> {
         let (bucket, key) = self.call.object()?;
         let shown = checksum.as_ref().map(|(algorithm, value, kind)| (*algorithm, value.as_str(), *kind));
         let xml = multipart::complete_result((bucket.as_str(), key.as_str()), etag, shown);
-        Ok(document(headers, xml))
+        Ok(get::document(headers, xml))
     }
 
     /// The answer to a completion that is repeated, as clients do that did not hear the first: the object is there, and
@@ -361,13 +360,6 @@ type Shown = (Algorithm, String, &'static str);
 /// The name under which a manifest keeps an upload's id.
 fn digest(upload_id: &str) -> [u8; 32] {
     Sha256::digest(upload_id).into()
-}
-
-fn document(mut headers: HeaderMap, xml: impl Into<Bytes>) -> Answer {
-    let xml = xml.into();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
-    get::answer(StatusCode::OK, headers, body::full(xml))
 }
 
 /// What the store refuses, in its own words, unless it lacks what was there before. An If-Match asks for the object: then it is

@@ -2,8 +2,9 @@
 //!
 //! Source: Amazon S3 API Reference, CreateMultipartUpload.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method};
 
+use super::super::target::Target;
 use super::super::{Answer, Rooms, forward, get, sealing};
 use super::state::Record;
 use crate::backend::{StoreHeaders, StoreRequest};
@@ -46,7 +47,7 @@ pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -
     let record = Record::new((bucket, key), upload_id.clone(), &envelope, write.context(), checksum);
     let named = record.checksum_names();
     let saved = async {
-        let record = record.with_key(rooms, (bucket, key), &write).await?;
+        let record = record.with_key(rooms, Target::of(call)?, &write).await?;
         rooms.uploads.save(rooms, call.who(), bucket, record).await
     };
     if let Err(why) = saved.await {
@@ -56,14 +57,12 @@ pub(in super::super) async fn create(rooms: &Rooms, call: &Call, write: Write) -
     }
     let xml = to_xml(&InitiateResult::new(bucket.as_str(), key.as_str(), &upload_id));
     let mut headers = response::for_sealed(&parts.headers, &sealing::written(&write));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
     for (header, value) in [("x-amz-checksum-algorithm", named.0), ("x-amz-checksum-type", named.1)] {
         if let Some(value) = value {
             headers.insert(header, HeaderValue::from_str(&value).expect("names are header values"));
         }
     }
-    Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+    Ok(get::document(headers, xml))
 }
 
 /// Removes an upload that no client will hear of, as far as the store lets it.

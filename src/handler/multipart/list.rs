@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 
 use super::super::{Answer, Rooms, forward, get, sealing};
 use super::{MANIFEST, no_such_upload, upload_id};
@@ -108,11 +108,8 @@ pub(super) async fn list_parts(rooms: &Rooms, call: &Call) -> Result<Answer> {
     page.parts = parts;
 
     let envelope = record.envelope()?;
-    let mut headers = response::for_sealed(&headers, &sealing::shown(envelope.header(), call.customer_key()));
-    let xml = to_xml(&page);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(xml.len()));
-    Ok(get::answer(StatusCode::OK, headers, body::full(xml)))
+    let headers = response::for_sealed(&headers, &sealing::shown(envelope.header(), call.customer_key()));
+    Ok(get::document(headers, to_xml(&page)))
 }
 
 /// A number that was sent twice: the later one is the part. S3's times compare as text.

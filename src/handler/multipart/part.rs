@@ -6,6 +6,7 @@ use http::Method;
 
 use super::super::own::unwell;
 use super::super::put::{MAX_PUT, send_sealed};
+use super::super::target::Target;
 use super::super::{Answer, Rooms, copy, sealing};
 use super::{part_number, upload_id};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
@@ -38,7 +39,7 @@ pub(super) async fn send_part(
     let aside = length.get() < rooms.backend.min_part();
     // The store itself refuses a part of an upload that has ended, but not an object beside it.
     let record = rooms.uploads.find(rooms, call.who(), (bucket, key), upload_id, aside).await?;
-    let opened = record.open_for_part(rooms, bucket, key, call.customer_key()).await?;
+    let opened = record.open_for_part(rooms, Target::of(call)?).await?;
     let encryption = sealing::shown(opened.header(), call.customer_key());
 
     let outcome = checked.outcome();

@@ -74,5 +74,5 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
     {
         headers.insert("x-amz-copy-source-version-id", version);
     }
-    Ok(copying::document(headers, xml::copy_result("CopyPartResult", etag, &xml::now())))
+    Ok(get::document(headers, xml::copy_result("CopyPartResult", etag, &xml::now())))
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::open::{self, Given};
 use super::super::own::{Kind, Own, Start, unwell, written};
+use super::super::target::Target;
 use super::super::{Rooms, sealing};
 use super::no_such_upload;
 use crate::auth::Who;
@@ -22,7 +23,6 @@ use crate::body::{self, gather};
 use crate::kms::Context;
 use crate::policy::Write;
 use crate::s3::address::RESERVED_PREFIX;
-use crate::s3::encryption::CustomerKey;
 use crate::s3::listing::Listed;
 use crate::s3::multipart::MAX_PARTS;
 use crate::s3::{Bucket, Code, Error, Key, Result};
@@ -100,15 +100,11 @@ impl Record {
 
     /// With the upload's key kept, if it is under a client's own. It opens where the record stands, and is no envelope of
     /// the object. The client's key itself is kept nowhere.
-    pub(super) async fn with_key(
-        mut self,
-        rooms: &Rooms,
-        (bucket, object): (&Bucket, &Key),
-        write: &Write,
-    ) -> Result<Self> {
+    pub(super) async fn with_key(mut self, rooms: &Rooms, target: Target<'_>, write: &Write) -> Result<Self> {
         if write.customer().is_some() {
-            let opened = self.open_under(rooms, bucket, object, write.customer()).await?;
-            let kept = sealing::kept(rooms, write.ek(), (bucket, &key(&self.id(), RECORD)), &opened).await?;
+            let opened = self.open_under(rooms, target).await?;
+            let at = (target.bucket, &key(&self.id(), RECORD));
+            let kept = sealing::kept(rooms, write.ek(), at, &opened).await?;
             self.kept_key = Some(kept.encode());
         }
         Ok(self)
@@ -139,16 +135,10 @@ impl Record {
     /// The upload's key, for a part of it.
     ///
     /// Errors: InvalidRequest for a client's key that is missing, or another than the upload's.
-    pub(super) async fn open_for_part(
-        &self,
-        rooms: &Rooms,
-        bucket: &Bucket,
-        key: &Key,
-        customer: Option<&CustomerKey>,
-    ) -> Result<Opened> {
-        let opened = self.open_under(rooms, bucket, key, customer).await;
+    pub(super) async fn open_for_part(&self, rooms: &Rooms, target: Target<'_>) -> Result<Opened> {
+        let opened = self.open_under(rooms, target).await;
         opened.map_err(|error| match error.code() {
-            Code::InvalidRequest if customer.is_none() => Error::new(
+            Code::InvalidRequest if target.customer.is_none() => Error::new(
                 Code::InvalidRequest,
                 "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate \
                  encryption parameters.",
@@ -162,31 +152,20 @@ impl Record {
     }
 
     /// The upload's key, for its completion: by the client's own, or by what is kept for a request without it.
-    pub(super) async fn open(
-        &self,
-        rooms: &Rooms,
-        bucket: &Bucket,
-        object: &Key,
-        customer: Option<&CustomerKey>,
-    ) -> Result<Opened> {
-        let Some(kept) = self.kept_key.as_ref().filter(|_| customer.is_none()) else {
-            return self.open_under(rooms, bucket, object, customer).await;
+    pub(super) async fn open(&self, rooms: &Rooms, target: Target<'_>) -> Result<Opened> {
+        let Some(kept) = self.kept_key.as_ref().filter(|_| target.customer.is_none()) else {
+            return self.open_under(rooms, target).await;
         };
         let (kept, at) = (Envelope::parse(kept)?, key(&self.id(), RECORD));
-        let given = Given { bucket, key: &at, customer: None, context: None };
+        let given = Given { bucket: target.bucket, key: &at, customer: None, context: None };
         let opened = open::opened(&rooms.keys, &kept, given).await?;
         // The very key that sealed the parts, whatever the record has come to say.
         let same = opened.commitment() == *self.envelope()?.commitment();
         if same { Ok(opened) } else { Err(seal::Error::Tampered.into()) }
     }
 
-    async fn open_under(
-        &self,
-        rooms: &Rooms,
-        bucket: &Bucket,
-        key: &Key,
-        customer: Option<&CustomerKey>,
-    ) -> Result<Opened> {
+    async fn open_under(&self, rooms: &Rooms, target: Target<'_>) -> Result<Opened> {
+        let Target { bucket, key, customer, .. } = target;
         let given = Given { bucket, key, customer, context: self.context.as_deref() };
         open::opened(&rooms.keys, &self.envelope()?, given).await
     }
