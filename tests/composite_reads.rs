@@ -377,3 +377,23 @@ async fn a_store_that_dies_within_a_composite_body_never_looks_whole() {
         }
     }
 }
+
+/// One takes the other's place between the head and the manifest: the client gets one of the two, whole, and no error.
+#[tokio::test]
+async fn an_object_that_is_replaced_while_it_is_read_is_read_again() {
+    let (store, proxy) = start().await;
+    let (before, after) = (parts(&[(1, 70_000), (2, 300)]), parts(&[(1, 66_000), (2, 900)]));
+    Upload::whole(proxy.address, "/b/k", &before).await;
+    // It does not know the object's manifest yet.
+    let other = Proxy::start_beside(&proxy, &store.endpoint, SEALED).await;
+    let reader = other.address;
+    // The HEAD that finds where a part begins goes through, what is read by it waits.
+    let held = store.hold_next_of(http::Method::GET);
+    let reading = tokio::spawn(async move { send(reader, "GET", "/b/k?partNumber=2", &[], b"").await });
+    held.met().await;
+    Upload::whole(proxy.address, "/b/k", &after).await;
+    held.release();
+    let reply = reading.await.unwrap();
+    assert_eq!(reply.status, 206, "{}", reply.code());
+    assert!(reply.bytes() == &after[1].1[..]);
+}

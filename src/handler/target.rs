@@ -16,7 +16,7 @@ use crate::seal::{self, SealedRange};
 /// What a read gets that met two objects.
 pub(super) fn replaced() -> Error {
     let why = "The object was replaced while it was read. Please try again.";
-    Error::new(Code::ServiceUnavailable, why).retry_after(1)
+    Error::new(Code::ObjectReplaced, why).retry_after(1)
 }
 
 /// An object, or a version of it, and who asks for it.
@@ -50,7 +50,7 @@ impl<'a> Target<'a> {
 
     /// Another range of the very object that was met.
     ///
-    /// Errors: ServiceUnavailable if it is another one by now.
+    /// Errors: [`Code::ObjectReplaced`] if it is another one by now.
     pub async fn again(self, rooms: &Rooms, met: &HeaderMap, range: SealedRange) -> Result<StoreResponse> {
         let mut request = self.request(Method::GET);
         request.headers.set(header::RANGE, RangeSpec::FromTo(range.start(), range.end() - 1).to_header());

@@ -141,6 +141,8 @@ codes! {
     SignatureDoesNotMatch, 403, Client;
     /// The store or the KMS is away: try again.
     ServiceUnavailable, 503, Store;
+    /// An object was replaced while it was read or copied.
+    ObjectReplaced = "ServiceUnavailable", 503, Store;
     /// The KMS is away: try again.
     KmsUnavailable = "ServiceUnavailable", 503, Kms;
     /// Too many requests at once: try again.

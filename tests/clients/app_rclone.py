@@ -1,10 +1,12 @@
 """rclone: 64 MiB in parts of 5 MiB and in four streams, and random writes through its file system"""
 
+import json
 import os
 import random
 import socket
 import subprocess
 import time
+import urllib.request
 
 import paramiko
 
@@ -31,11 +33,11 @@ def main(bucket, work):
 
 def file_system(client, parts, bucket, work, expected):
     """What a mount does, without the kernel's part in it: a file is changed anywhere, read anywhere, and written back."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port, control = free_port(), free_port()
     options = ["--vfs-cache-mode=full", f"--cache-dir={work}/cache", "--vfs-write-back=100ms", "--vfs-read-chunk-size=1M"]
     login = ["--user=u", "--pass=p", f"--addr=127.0.0.1:{port}"]
-    command = [os.path.join(BIN, "rclone"), "serve", "sftp", f"p:{bucket}", *login, *options, *parts]
+    remote = ["--rc", "--rc-no-auth", f"--rc-addr=127.0.0.1:{control}"]
+    command = [os.path.join(BIN, "rclone"), "serve", "sftp", f"p:{bucket}", *login, *remote, *options, *parts]
     with open(f"{work}/log", "w") as log:
         server = subprocess.Popen(command, env={**client.env, "HOME": work}, stderr=log)
     try:
@@ -54,7 +56,9 @@ def file_system(client, parts, bucket, work, expected):
                     file.seek(at)
                     assert file.read(70_000) == expected[at : at + 70_000], f"turn {turn}, read at {at}"
         files.get_channel().get_transport().close()
-        written_back(bucket, expected)
+        written_back(control)
+        assert s3().get_object(Bucket=bucket, Key="large")["Body"].read() == expected, "the file is not written back"
+        assert not any(key.startswith(".s3veil/") for key in listed(bucket, store()))
     finally:
         server.terminate()
         server.wait()
@@ -72,13 +76,20 @@ def connected(server, port, log):
     return paramiko.SFTPClient.from_transport(transport)
 
 
-def written_back(bucket, expected):
-    """rclone writes a file back some time after it is closed, and is not ended before its upload has its answer."""
-    end = time.monotonic() + 60
-    while read(bucket) != expected or any(key.startswith(".s3veil/") for key in listed(bucket, store())):
-        assert time.monotonic() < end, "the file is not written back"
+def written_back(control):
+    """rclone writes a file back some time after it is closed, and is not ended before its upload has its answer. It is asked
+    itself: an object that is read while another takes its place is one that some stores break off."""
+    end = time.monotonic() + 120
+    while True:
+        request = urllib.request.Request(f"http://127.0.0.1:{control}/vfs/stats", data=b"")
+        with urllib.request.urlopen(request) as answer:
+            cache = json.load(answer)["diskCache"]
+        if cache["uploadsQueued"] == 0 and cache["uploadsInProgress"] == 0:
+            return
+        assert time.monotonic() < end, f"the file is not written back: {cache}"
         time.sleep(0.2)
 
 
-def read(bucket):
-    return s3().get_object(Bucket=bucket, Key="large")["Body"].read()
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
