@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Shown, ShownIdentity};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::handler::{KnownDefaults, LongForms, Manifests, Rooms, Sizes};
@@ -71,7 +71,8 @@ impl App {
         let forms = self.rooms.long_forms.clone();
         let mut next = Self::assemble(config, self.metrics.clone(), forms, rooms)?;
         if let (None, Some(admin)) = (&next.admin, &self.admin) {
-            next.admin = Some(Arc::new(admin.before(next.rooms.clone(), next.policy.eks())));
+            next.admin =
+                Some(Arc::new(admin.before(next.rooms.clone(), shown(&next.policy, &next.authenticator))));
         }
         Ok(next)
     }
@@ -89,7 +90,8 @@ impl App {
             None => {
                 let kms = config.kms.build()?;
                 Arc::new(Rooms {
-                    backend: config.store.build()?,
+                    metrics: metrics.clone(),
+                    backend: config.store.build(metrics.store())?,
                     keys: config.cache.build(kms, &metrics).with_aliases(config.kms_aliases)?,
                     sizes: Sizes::new(SIZES),
                     manifests: Manifests::default(),
@@ -112,7 +114,9 @@ impl App {
                 ));
             }
         }
-        let admin = config.admin.map(|admin| admin.build(metrics.clone(), rooms.clone(), policy.eks()));
+        let admin = config
+            .admin
+            .map(|admin| admin.build(metrics.clone(), rooms.clone(), shown(&policy, &authenticator)));
         let admin = admin.transpose()?.map(Arc::new);
         Ok(Self { authenticator, policy, rooms, metrics, admin })
     }
@@ -146,6 +150,18 @@ impl App {
         let wrong: Vec<_> = join_all(probes).await.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
+}
+
+/// What an operator may see of the configuration.
+fn shown(policy: &Policy, authenticator: &Authenticator) -> Shown {
+    let identities = authenticator.identities().map(|identity| ShownIdentity {
+        name: identity.name.clone(),
+        access_key: identity.access_key.clone(),
+        store: identity.store_credentials.clone().unwrap_or_else(|| "default".to_owned()),
+    });
+    let mut identities: Vec<_> = identities.collect();
+    identities.sort_by(|one, other| one.name.cmp(&other.name));
+    Shown { policy: policy.clone(), identities }
 }
 
 /// What is wrong with an EK, and the remedy.

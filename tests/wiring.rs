@@ -81,7 +81,9 @@ fn a_least_part_beyond_s3s_longest_is_a_mistake() {
             "endpoint = 'http://127.0.0.1:1'\nmin_part_bytes = {bytes}\n\
              credentials.default = {{ access_key = 'a', secret_key = 's' }}"
         );
-        toml::from_str::<s3veil::backend::Config>(&text).unwrap().build()
+        toml::from_str::<s3veil::backend::Config>(&text)
+            .unwrap()
+            .build(s3veil::metrics::Metrics::default().store())
     };
     assert!(store(5 << 30).is_ok());
     let why = store((5 << 30) + 1).err().unwrap();

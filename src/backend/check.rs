@@ -20,29 +20,34 @@ impl Backend {
         names.sort();
         let (mut notes, mut wrong) = (Vec::new(), Vec::new());
         for name in names {
-            let request = StoreRequest {
-                method: Method::GET,
-                bucket: None,
-                key: None,
-                query: Query::default(),
-                headers: StoreHeaders::default(),
-                body: StoreBody::empty(),
-                signer: Some(name.clone()),
-            };
-            match self.send(request).await {
-                Ok(answer) if answer.status().is_success() => {}
-                Ok(answer) => match self.judge(name, answer).await {
-                    Ok(note) => notes.push(note),
-                    Err(why) => wrong.push(why),
-                },
-                Err(why) => return Err(self.away(&why)),
+            match self.ask(name).await {
+                Ok(note) => notes.extend(note),
+                Err(why) => wrong.push(why),
             }
         }
+        // A store that is away is so for all of them.
+        wrong.dedup();
         if wrong.is_empty() { Ok(notes) } else { Err(wrong.join("\n")) }
     }
 
-    fn endpoint(&self) -> String {
-        format!("{}://{}", self.scheme, self.authority)
+    /// Asks with one of the credentials. Gives a note if it may not list buckets.
+    ///
+    /// Errors: a mistake that names the key, its value and the remedy.
+    pub(super) async fn ask(&self, name: &str) -> Result<Option<String>, String> {
+        let request = StoreRequest {
+            method: Method::GET,
+            bucket: None,
+            key: None,
+            query: Query::default(),
+            headers: StoreHeaders::default(),
+            body: StoreBody::empty(),
+            signer: Some(name.to_owned()),
+        };
+        match self.send(request).await {
+            Ok(answer) if answer.status().is_success() => Ok(None),
+            Ok(answer) => self.judge(name, answer).await.map(Some),
+            Err(why) => Err(self.away(&why)),
+        }
     }
 
     fn away(&self, error: &Error) -> String {

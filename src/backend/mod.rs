@@ -4,17 +4,19 @@ mod body;
 mod check;
 mod expect;
 mod framing;
+mod health;
 mod request;
 mod timeout;
 
 pub use body::StoreBody;
+pub use health::Health;
 pub use request::{StoreHeaders, StoreRequest};
 pub use timeout::IdleBody;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -24,9 +26,11 @@ use serde::Deserialize;
 use crate::aws::credentials::{Credentials, CredentialsConfig};
 use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
+use crate::metrics::StoreMetrics;
 use crate::net::{Connector, NetConfig, root_files};
 use body::Payload;
 use expect::expect_continue;
+use health::Known;
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
@@ -137,6 +141,7 @@ pub struct Backend {
     idle: Duration,
     min_part: u64,
     credentials: HashMap<String, Credentials>,
+    known: Known,
 }
 
 impl Config {
@@ -149,7 +154,7 @@ impl Config {
     /// Resolves the endpoint, loads roots and credentials.
     ///
     /// Errors: a message that names the key, its value and the remedy.
-    pub fn build(self) -> Result<Backend, String> {
+    pub fn build(self, metrics: StoreMetrics) -> Result<Backend, String> {
         let (scheme, authority) = endpoint(&self.endpoint)?;
         let net = NetConfig {
             ca_file: self.ca_file,
@@ -187,6 +192,7 @@ impl Config {
             idle: Duration::from_secs(self.idle_timeout_secs.max(1)),
             min_part: self.min_part_bytes,
             credentials,
+            known: Known::new(metrics),
         })
     }
 }
@@ -238,6 +244,24 @@ impl Backend {
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let progress = Arc::new(Progress::default());
         let request = self.assemble(request, progress.clone())?;
+        let (method, begun) = (request.method().clone(), Instant::now());
+        let result = self.exchange(request, progress).await;
+        let status = match &result {
+            Ok(response) => response.status().as_str().to_owned(),
+            Err(Error::Timeout) => "timeout".to_owned(),
+            Err(Error::Elsewhere(status, _)) => status.as_str().to_owned(),
+            Err(_) => "unreachable".to_owned(),
+        };
+        self.known.metrics().request(&method, &status, begun.elapsed());
+        self.note(&result);
+        result
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<ByteBody>,
+        progress: Arc<Progress>,
+    ) -> Result<StoreResponse, Error> {
         tokio::select! {
             response = self.client.request(request) => match response {
                 Ok(response) if leads_elsewhere(response.status()) => {

@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
 use super::{BoxError, ByteBody, from_source};
+use crate::metrics::CryptoMetrics;
 use crate::s3::checksum::{Algorithm, Hasher};
 use crate::seal::{self, Opener, TRAILER_LEN, Trailer};
 
@@ -21,6 +22,7 @@ pub struct Opening {
     trailer: Option<Trailer>,
     /// Opened, but not yet given out.
     ready: Option<Bytes>,
+    metrics: CryptoMetrics,
 }
 
 /// Why an opened body breaks off.
@@ -37,9 +39,10 @@ pub enum Broken {
 impl Opening {
     /// Opens what `body` brings, after `skip` sealed bytes. `whole`: the range is the whole of a stream, and the
     /// trailer comes behind it.
-    pub fn new(body: ByteBody, opener: Opener, skip: u64, whole: bool) -> Self {
+    pub fn new(body: ByteBody, opener: Opener, skip: u64, whole: bool, metrics: CryptoMetrics) -> Self {
         let whole = whole.then(|| Hasher::new(Algorithm::Crc64Nvme));
-        Self { body, opener: Some(opener), skip, rest: Bytes::new(), whole, trailer: None, ready: None }
+        let (opener, rest) = (Some(opener), Bytes::new());
+        Self { body, opener, skip, rest, whole, trailer: None, ready: None, metrics }
     }
 
     /// Opens the first chunk before anything is given out.
@@ -75,7 +78,8 @@ impl Opening {
         while let Some(len) = self.opener.as_ref().and_then(Opener::next_len) {
             let mut chunk = self.read(len).await?;
             let opener = self.opener.as_mut().expect("seen above");
-            opener.open(&mut chunk)?;
+            self.metrics.time(|| opener.open(&mut chunk))?;
+            self.metrics.bytes(chunk.len());
             if let Some(hasher) = &mut self.whole {
                 hasher.update(&chunk);
             }

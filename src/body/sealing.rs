@@ -6,6 +6,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::checked::{Checked, Failed};
 use super::{ByteBody, from_source};
+use crate::metrics::CryptoMetrics;
 use crate::s3::checksum::{Algorithm, Checksum};
 use crate::seal::{self, ClientSum, SealedLen, Sealer, SumAlgorithm, TRAILER_LEN, Trailer};
 
@@ -19,13 +20,14 @@ pub struct SealedBody {
     rest: Bytes,
     /// Goes out with the first chunk.
     head: Bytes,
+    metrics: CryptoMetrics,
 }
 
 impl SealedBody {
     /// Seals what `source` gives with a sealer for the same length.
-    pub fn new(source: Checked, sealer: Sealer) -> Self {
+    pub fn new(source: Checked, sealer: Sealer, metrics: CryptoMetrics) -> Self {
         let (length, head) = (sealer.length(), sealer.head());
-        Self { source, length, sealer: Some(sealer), rest: Bytes::new(), head }
+        Self { source, length, sealer: Some(sealer), rest: Bytes::new(), head, metrics }
     }
 
     /// Length in sealed bytes.
@@ -57,7 +59,8 @@ impl SealedBody {
             chunk.extend_from_slice(&self.rest[..taken]);
             self.rest.advance(taken);
         }
-        sealer.seal(&mut chunk)?;
+        self.metrics.bytes(chunk.len());
+        self.metrics.time(|| sealer.seal(&mut chunk))?;
         if sealer.next_len().is_none() {
             // The last chunk of a part leaves only now as well.
             let trailer = self.trailer().await?;

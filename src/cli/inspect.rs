@@ -10,6 +10,7 @@ use super::object::Object;
 use crate::auth::Who;
 use crate::backend::{self, StoreHeaders, StoreRequest};
 use crate::config;
+use crate::metrics::Metrics;
 use crate::s3::{Query, headers};
 use crate::seal::{Envelope, Layout, SealedLen, Sse};
 
@@ -74,7 +75,8 @@ impl Inspect {
     async fn head(&self, object: &Object) -> anyhow::Result<(String, Option<SealedLen>)> {
         let store: backend::Config =
             config::section(&self.file.config, "store").map_err(anyhow::Error::msg)?;
-        let store = store.build().map_err(|why| anyhow::anyhow!("{}: {why}", self.file.config.display()))?;
+        let store = store.build(Metrics::default().store());
+        let store = store.map_err(|why| anyhow::anyhow!("{}: {why}", self.file.config.display()))?;
         let mut request = StoreRequest::new(
             Method::HEAD,
             Some(&object.bucket),

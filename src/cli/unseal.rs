@@ -59,14 +59,21 @@ impl Unseal {
         let opened = self.open_envelope().await?;
         let damaged =
             || format!("--in: {name} is not the body that belongs to this envelope, or was altered");
+        let metrics = Metrics::default().opening();
         let plain = match opened.layout(stored).with_context(damaged)? {
             Layout::Stream(length) => {
-                Opening::new(read(input), opened.into_opener(PlainRange::whole(length))?, 0, true)
+                Opening::new(read(input), opened.into_opener(PlainRange::whole(length))?, 0, true, metrics)
             }
             Layout::Composite => {
                 let manifest = Arc::new(manifest(&input, &opened, stored).with_context(damaged)?);
                 let whole = PlainRange::whole(manifest.length());
-                Opening::new(read(input), opened.into_composite_opener(manifest, whole, None)?, 0, false)
+                Opening::new(
+                    read(input),
+                    opened.into_composite_opener(manifest, whole, None)?,
+                    0,
+                    false,
+                    metrics,
+                )
             }
         };
         let mut plain = plain.into_body();

@@ -170,7 +170,7 @@ pub(super) async fn get_composite(
         }
     };
     let opener = sealed.opened.into_composite_opener(known.manifest.clone(), range, salt.clone())?;
-    let mut opening = Opening::new(store.into_body(), opener, skip, false);
+    let mut opening = Opening::new(store.into_body(), opener, skip, false, rooms.metrics.opening());
     // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
     opening.prime().await?;
     known.proved(&located, salt);

@@ -174,7 +174,8 @@ async fn through(
                 sealing::fresh_envelope(rooms, write, (bucket, key), Layout::Stream(length), length.get())
                     .await?;
             store_headers.set_envelope(&envelope, write.context())?;
-            let body = StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?));
+            let body =
+                StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?, rooms.metrics.sealing()));
             put::send_sealed(rooms, put(store_headers, body), outcome, &sealing::written(write))
                 .await
                 .map_err(source)?

@@ -63,7 +63,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
     }
     let leave = open::plain(read, call)?;
     if guess == wish || (store.status() == StatusCode::OK && !matches!(wish, Wish::Part(_))) {
-        return plain_object(store, leave).await;
+        return plain_object(rooms, store, leave).await;
     }
     let (parts, _) = store.into_parts();
     plain_range(rooms, call, wish, &parts.headers, leave).await
@@ -132,7 +132,7 @@ async fn sealed_object(
         false => None,
     };
     let opener = sealed.opened.into_opener(range)?;
-    let mut opening = Opening::new(store.into_body(), opener, skip, with_trailer);
+    let mut opening = Opening::new(store.into_body(), opener, skip, with_trailer, rooms.metrics.opening());
     // The first chunk is opened before the head goes out: most damage is then a clear error, not a cut stream.
     opening.prime().await?;
     let sum = sealed_trailer.or_else(|| opening.trailer().map(body::checksum_of));
@@ -192,7 +192,7 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
 }
 
 /// A plain object from its first byte, unless that says that it is a sealed one without its envelope.
-async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
+async fn plain_object(rooms: &Rooms, store: StoreResponse, _leave: Forward) -> Result<Answer> {
     let (parts, body) = store.into_parts();
     // An answer with all of it may come without a length.
     let begins = parts.status != StatusCode::PARTIAL_CONTENT
@@ -205,6 +205,7 @@ async fn plain_object(store: StoreResponse, _leave: Forward) -> Result<Answer> {
         }
         false => body,
     };
+    rooms.metrics.plaintext_reads.inc();
     Ok(answer(parts.status, response::forwarded(&parts.headers), body))
 }
 
@@ -238,7 +239,7 @@ async fn plain_range(
     };
     let (store, ()) = futures_util::future::try_join(client, first).await?;
     match store.status().is_success() {
-        true => plain_object(store, leave).await,
+        true => plain_object(rooms, store, leave).await,
         false => Ok(forward::answer(store)),
     }
 }

@@ -20,6 +20,7 @@ mod sealing;
 mod target;
 mod wish;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
@@ -27,6 +28,7 @@ use http::Response;
 use crate::backend::Backend;
 use crate::body::ByteBody;
 use crate::kms::keys::Keys;
+use crate::metrics::Metrics;
 use crate::operation::{Call, Operation};
 use crate::policy::{Permit, Read};
 use crate::s3::{Code, Result};
@@ -36,6 +38,8 @@ pub type Answer = Response<ByteBody>;
 
 /// The rooms that handlers work in.
 pub struct Rooms {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The store.
     pub backend: Backend,
     /// The keys, through their cache.
@@ -66,12 +70,7 @@ pub use post::LongForms;
 const READS: usize = 4;
 
 /// Runs a call that has leave.
-pub async fn run(
-    rooms: &std::sync::Arc<Rooms>,
-    call: Call,
-    permit: Permit,
-    body: ByteBody,
-) -> Result<Answer> {
+pub async fn run(rooms: &Arc<Rooms>, call: Call, permit: Permit, body: ByteBody) -> Result<Answer> {
     match permit {
         Permit::Write(write) if call.operation() == Operation::PostObject => {
             post::post_object(rooms, call, post::Leave::Sealed(write), body).await

@@ -39,7 +39,7 @@ pub(super) async fn put_object(
     let outcome = checked.outcome();
     let mut store_headers = StoreHeaders::for_object(call.headers());
     store_headers.set_envelope(&envelope, write.context())?;
-    let sealed = SealedBody::new(checked, fresh.into_sealer()?);
+    let sealed = SealedBody::new(checked, fresh.into_sealer()?, rooms.metrics.sealing());
     let request = StoreRequest::new(Method::PUT, Some(bucket), Some(key), store_headers, call.who())
         .body(StoreBody::sealed(sealed));
     send_sealed(rooms, request, outcome, &written(&write)).await

@@ -1,7 +1,7 @@
 //! The whole way of one request. Start reading here.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use http::{Method, Request};
 
@@ -14,10 +14,10 @@ use crate::s3::Result;
 
 /// Answers a request: always with a response, whatever went wrong.
 pub async fn answer(app: Arc<App>, request: Request<ByteBody>) -> Answer {
-    let mut log = Log::start(&app.metrics, Instant::now(), &request);
+    let (mut log, request) = Log::start(&app.metrics, request);
     let head = request.method() == Method::HEAD;
     let result = serve(&app, request, &mut log).await;
-    log.end(result, head)
+    log.answer(result, head)
 }
 
 /// Who asks, for what, with which key or not at all: then it is done.
@@ -30,5 +30,6 @@ async fn serve(app: &App, request: Request<ByteBody>, log: &mut Log) -> Result<A
     let (call, body) = operation::read_form(&app.authenticator, call, body, app.rooms.client_idle).await?;
     log.who(call.who());
     let permit = app.policy.decide(&call, &app.rooms).await?;
+    log.permit(&permit);
     handler::run(&app.rooms, call, permit, body).await
 }

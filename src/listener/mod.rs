@@ -2,6 +2,7 @@
 
 mod answer;
 mod begun;
+mod counted;
 mod lingering;
 mod log;
 

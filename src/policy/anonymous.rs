@@ -1,7 +1,7 @@
 //! Requests that nobody has signed: refused, unless the rule for what they ask lets them go on, unsigned, so that the store's own
 //! policy decides.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Policy;
 use super::table::{Effect, Table};
@@ -10,7 +10,7 @@ use crate::s3::copy::Source;
 use crate::s3::{Bucket, Code, Error, Key, Result};
 
 /// What a rule does with requests that nobody has signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Anonymous {
     /// They are refused.

@@ -4,11 +4,13 @@ mod anonymous;
 mod bucket;
 mod choice;
 mod table;
+mod view;
 
 pub use anonymous::Anonymous;
 pub use bucket::{BucketDefault, Defaults, Settable};
 pub use choice::Write;
 pub use table::{EkRef, Mode, Plaintext, RuleConfig, Table};
+pub use view::RuleView;
 
 use choice::Choice;
 use table::{Effect, Seal};
@@ -58,6 +60,18 @@ pub enum Target {
     Part,
     /// As it is.
     Plain(Forward),
+}
+
+impl Permit {
+    /// The EK that seals, if the call writes under one.
+    pub fn ek(&self) -> Option<&EkRef> {
+        let write = match self {
+            Self::Write(write) | Self::Begin(write) => write,
+            Self::Copy(Copied { target: Target::Sealed(write), .. }) => write,
+            _ => return None,
+        };
+        write.customer().is_none().then(|| write.ek())
+    }
 }
 
 impl Copied {

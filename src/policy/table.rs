@@ -42,7 +42,7 @@ pub struct RuleConfig {
 }
 
 /// What a rule does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Objects are sealed on the way in and opened on the way out.
@@ -55,7 +55,7 @@ pub enum Mode {
 }
 
 /// What happens to an object without an envelope, where a rule seals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Plaintext {
     /// It is refused: someone wrote past s3veil, or stripped the envelope.
@@ -102,6 +102,11 @@ pub(super) struct Seal {
 }
 
 impl Seal {
+    /// The patterns of EKs that a client may name.
+    pub(super) fn client_eks(&self) -> impl Iterator<Item = &str> {
+        self.client_eks.iter().map(|pattern| pattern.0.as_str())
+    }
+
     /// Whether a client may name another EK than the rule's.
     pub(super) fn lets_choose(&self) -> bool {
         !self.client_eks.is_empty()
@@ -247,6 +252,14 @@ impl Rule {
             return Err("anonymous: \"forward\" does nothing where the mode is \"deny\". Remove one".into());
         }
         Ok(Self { bucket, prefix: config.prefix, effect, anonymous: config.anonymous })
+    }
+
+    pub(super) fn bucket(&self) -> &str {
+        &self.bucket.0
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     pub(super) fn covers(&self, bucket: &Bucket, key: &str) -> bool {

@@ -7,8 +7,11 @@ use crate::s3::encryption::is_encryption;
 use crate::s3::headers::{CONTEXT, ENVELOPE, remove_all, strip_aws_chunked};
 use crate::seal::Sse;
 
+/// The EK, whatever of it the client is told: for the log, which takes it off.
+const EK: &str = "x-s3veil-ek";
+
 /// Headers of one connection, or of s3veil's own making.
-const HOP_BY_HOP: [HeaderName; 10] = [
+const HOP_BY_HOP: [HeaderName; 11] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -19,6 +22,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
     ENVELOPE,
     CONTEXT,
+    HeaderName::from_static(EK),
 ];
 
 /// What a client is told of an object's encryption.
@@ -66,6 +70,9 @@ pub fn for_sealed(store: &HeaderMap, encryption: &Encryption) -> HeaderMap {
         }
     };
     let Encryption { sse, ek, customer_md5, context } = encryption;
+    if *sse != Sse::Customer {
+        show(EK, ek);
+    }
     match sse {
         Sse::Kms | Sse::KmsBucketKey => {
             show("x-amz-server-side-encryption", "aws:kms");
@@ -85,6 +92,11 @@ pub fn for_sealed(store: &HeaderMap, encryption: &Encryption) -> HeaderMap {
         show("x-amz-server-side-encryption-context", context);
     }
     headers
+}
+
+/// Takes the EK off an answer, which is not for the client as it stands there.
+pub fn take_ek(headers: &mut HeaderMap) -> Option<String> {
+    headers.remove(EK)?.to_str().ok().map(str::to_owned)
 }
 
 fn describes_body(name: &str) -> bool {

@@ -54,7 +54,7 @@ pub(super) async fn read(rooms: &Rooms, bucket: &Bucket) -> Result<Found> {
         return Err(unreadable(seal::Error::Tampered.into()));
     }
     let opener = sealed.opened.into_opener(PlainRange::whole(sealed.length)).map_err(Error::from)?;
-    let plain = Opening::new(store.into_body(), opener, 0, true).into_body();
+    let plain = Opening::new(store.into_body(), opener, 0, true, rooms.metrics.opening()).into_body();
     let text = gather(plain, RECORD_MAX).await.map_err(|why| {
         unreadable(
             Error::new(Code::ServiceUnavailable, "It broke off, or does not authenticate.").caused_by(why),
@@ -83,7 +83,7 @@ pub(super) async fn write(
     headers.set_envelope(&envelope, None)?;
     let checked = Checked::new(body::full(text), Payload::of_length(length.get()), rooms.client_idle)?;
     let request = StoreRequest::new(Method::PUT, Some(place), Some(&key), headers, who)
-        .body(StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?)));
+        .body(StoreBody::sealed(SealedBody::new(checked, fresh.into_sealer()?, rooms.metrics.sealing())));
     let store = rooms.backend.send(request).await?;
     if !store.status().is_success() {
         return Ok(Some(store));

@@ -43,7 +43,11 @@ pub(super) async fn send_part(
     let encryption = sealing::shown(opened.header(), call.customer_key());
 
     let outcome = checked.outcome();
-    let sealed = StoreBody::sealed(SealedBody::new(checked, opened.part_sealer(number, length)?));
+    let sealed = StoreBody::sealed(SealedBody::new(
+        checked,
+        opened.part_sealer(number, length)?,
+        rooms.metrics.sealing(),
+    ));
     let request = if aside {
         rooms.uploads.staged(Method::PUT, (bucket, key), upload_id, number, call.who())
     } else {
