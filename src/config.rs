@@ -16,6 +16,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Deserialize;
 
 use crate::secret::SecretSource;
+use crate::telemetry::TracesConfig;
 use crate::{auth, backend, kms, policy};
 
 /// What `proxy.toml` holds.
@@ -48,6 +49,8 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: crate::telemetry::LogConfig,
+    /// Where traces go; nowhere if left out.
+    pub traces: Option<TracesConfig>,
     /// The admin listener; none if left out.
     pub admin: Option<crate::admin::Config>,
 }
@@ -84,6 +87,11 @@ impl Config {
         }
         let config: Self = figment.extract().map_err(|errors| explain_all(errors, &figment, file))?;
         config.log.filter().map_err(|why| format!("{}: {why}", file.display()))?;
+        config
+            .traces
+            .as_ref()
+            .map_or(Ok(()), TracesConfig::check)
+            .map_err(|why| format!("{}: {why}", file.display()))?;
         config.may_listen(config.listen).map_err(|why| format!("{}: {why}", file.display()))?;
         let sections = Sections::of(&figment).map_err(|errors| explain_all(*errors, &figment, file))?;
         Ok((config, sections))
@@ -183,8 +191,10 @@ fn explain(error: &figment::Error, figment: &Figment, file: &Path) -> String {
     let secret =
         ["secret", "token", "master_key", "api_key", "password"].iter().any(|word| key.contains(word));
     // The path of a mistake may end above the key itself, so these sections show no value that may be a secret.
-    let guarded =
-        secret || ["kms", "auth", "admin", "store.credentials"].iter().any(|part| key.starts_with(part));
+    let guarded = secret
+        || ["kms", "auth", "admin", "store.credentials", "traces.headers"]
+            .iter()
+            .any(|part| key.starts_with(part));
     let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
     match &error.kind {
         Kind::MissingField(name) => {

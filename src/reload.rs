@@ -234,8 +234,10 @@ impl Reloader {
         if begun.admin != now.admin {
             tracing::warn!(stays = ?begun.admin, new = ?now.admin, "admin.listen: a change {restart}");
         }
-        if !begun.sections.same("log", &now.sections) {
-            tracing::warn!("log: a change {restart}");
+        for section in ["log", "traces"] {
+            if !begun.sections.same(section, &now.sections) {
+                tracing::warn!("{section}: a change {restart}");
+            }
         }
     }
 }

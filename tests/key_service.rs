@@ -108,7 +108,8 @@ async fn ten_thousand_writes_and_reads_of_four_buckets_cost_four_calls() {
 async fn readiness_names_each_kms() {
     let store = MemoryStore::start().await;
     let proxy = Proxy::start(&store.endpoint, &format!("{SEALED}{ADMIN}")).await;
-    assert_eq!(admin_page(&proxy, "/readyz").await, (200, "kms 'local': ok\n".to_owned()));
+    let ready = format!("store '{}': ok\nkms 'local': ok\n", store.endpoint);
+    assert_eq!(admin_page(&proxy, "/readyz").await, (200, ready));
     let (_, page) = admin_page(&proxy, "/metrics").await;
     assert_eq!(metric(&page, "s3veil_kms_up", "kms=\"local\""), 1);
 }

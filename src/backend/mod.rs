@@ -22,6 +22,8 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use serde::Deserialize;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::aws::credentials::{Credentials, CredentialsConfig};
 use crate::aws::sign::{BodyHash, SignError, sign_request};
@@ -245,13 +247,21 @@ impl Backend {
         let progress = Arc::new(Progress::default());
         let request = self.assemble(request, progress.clone())?;
         let (method, begun) = (request.method().clone(), Instant::now());
-        let result = self.exchange(request, progress).await;
+        let span = tracing::info_span!(
+            "store",
+            otel.kind = "client",
+            http.request.method = %method,
+            server.address = self.authority,
+            http.response.status_code = Empty,
+        );
+        let result = self.exchange(request, progress).instrument(span.clone()).await;
         let status = match &result {
             Ok(response) => response.status().as_str().to_owned(),
             Err(Error::Timeout) => "timeout".to_owned(),
             Err(Error::Elsewhere(status, _)) => status.as_str().to_owned(),
             Err(_) => "unreachable".to_owned(),
         };
+        span.record("http.response.status_code", status.as_str());
         self.known.metrics().request(&method, &status, begun.elapsed());
         self.note(&result);
         result

@@ -36,7 +36,7 @@ impl Dev {
         );
         // The embedded store logs what a client does wrong as its own error.
         let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
-        log.start().map_err(anyhow::Error::msg)?;
+        crate::telemetry::start(&log, None).map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&self.data)
             .with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
         let keys = self.data.join("keys");

@@ -26,8 +26,9 @@ impl Serve {
         let source = Source::new(self.file.config.clone(), flags);
         // Before the file is read: whoever changes it meanwhile and says so is heard.
         let hangups = signal(SignalKind::hangup()).context("SIGHUP can't be listened for")?;
-        let (config, origin) = source.read().map_err(anyhow::Error::msg)?;
-        config.log.start().map_err(anyhow::Error::msg)?;
+        let (mut config, origin) = source.read().map_err(anyhow::Error::msg)?;
+        let traces = crate::telemetry::start(&config.log, config.traces.take())
+            .map_err(|why| anyhow::Error::msg(source.say(why)))?;
         let listen = config.listen;
         let app = App::build(config).map_err(|why| anyhow::Error::msg(source.say(why)))?;
         app.probe().await.map_err(|why| anyhow::Error::msg(source.say(why)))?;
@@ -47,6 +48,9 @@ impl Serve {
         tokio::spawn(Reloader::new(source, origin, live.clone()).run(hangups));
         tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
         crate::listener::serve(live, listener, super::asked_to_stop()).await;
+        if let Some(traces) = traces {
+            tokio::task::spawn_blocking(|| traces.end()).await?;
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 const FRONT: [&str; 3] = ["auth", "policy", "admin"];
 
 /// What a running process keeps as it was at its start.
-const FIXED: [&str; 2] = ["listen", "log"];
+const FIXED: [&str; 3] = ["listen", "log", "traces"];
 
 /// The values of the top-level keys, compared as they were parsed: spaces, comments and the order of keys don't count. It holds
 /// hashes only, for there are secrets among them.

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::{EkName, Error, Kms};
 use crate::metrics::KmsMetrics;
@@ -145,7 +147,16 @@ impl Guard {
         let begun = Instant::now();
         // Whoever finds out whether there is an answer again tries once: the others wait for the outcome.
         let attempts = if turn.is_trial { 1 } else { attempts };
-        let result = self.attempts(ek, attempts, begun + TIMEOUT, &ask).await;
+        let span = tracing::info_span!(
+            "kms",
+            otel.kind = "client",
+            s3veil.kms = self.metrics.name(),
+            s3veil.kms.operation = operation,
+            s3veil.ek = ek.as_str(),
+            s3veil.kms.result = Empty,
+        );
+        let result = self.attempts(ek, attempts, begun + TIMEOUT, &ask).instrument(span.clone()).await;
+        span.record("s3veil.kms.result", outcome(&result));
         self.metrics.call(operation, outcome(&result), begun.elapsed());
         turn.end(&result);
         result

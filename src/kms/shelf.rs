@@ -13,6 +13,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::Error;
 use super::guard::jitter;
@@ -153,7 +154,7 @@ where
         F: Future<Output = Result<Arc<T>, Error>> + Send + 'static,
     {
         let (shelf, id) = (self.clone(), id.clone());
-        let waiting = tokio::spawn(async move {
+        let waiting = async move {
             let entry = shelf.cache.entry_by_ref(&id).or_try_insert_with(shelf.load(&id, &load)).await;
             let entry = entry.map_err(Arc::unwrap_or_clone)?;
             let fresh = entry.is_fresh();
@@ -162,7 +163,9 @@ where
                 shelf.wipe_in_time();
             }
             Ok((entry.into_value(), fresh))
-        });
+        }
+        .in_current_span();
+        let waiting = tokio::spawn(waiting);
         // The runtime ends tasks only when it ends itself.
         waiting.await.unwrap_or_else(|why| Err(Error::Unavailable(why.to_string())))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, Request};
+use tracing::Instrument as _;
 
 use super::log::Log;
 use crate::app::App;
@@ -16,7 +17,8 @@ use crate::s3::Result;
 pub async fn answer(app: Arc<App>, request: Request<ByteBody>) -> Answer {
     let (mut log, request) = Log::start(&app.metrics, request);
     let head = request.method() == Method::HEAD;
-    let result = serve(&app, request, &mut log).await;
+    let span = log.span();
+    let result = serve(&app, request, &mut log).instrument(span).await;
     log.answer(result, head)
 }
 

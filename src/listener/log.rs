@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use tracing::Span;
 
 use super::counted::{Count, End, Received, Sent};
+use super::span;
 use crate::auth::Who;
 use crate::body::{self, Broken, ByteBody};
 use crate::handler::Answer;
@@ -30,6 +32,7 @@ pub(super) struct Log {
     anonymous: bool,
     ek: Option<String>,
     received: Count,
+    span: Span,
     answered: Option<Answered>,
     /// Its line has been written.
     ended: bool,
@@ -51,10 +54,12 @@ impl Log {
     /// A request has come.
     pub(super) fn start(metrics: &Arc<Metrics>, request: Request<ByteBody>) -> (Self, Request<ByteBody>) {
         metrics.in_flight.inc();
+        let id = request_id();
         let log = Self {
             metrics: metrics.clone(),
             start: Instant::now(),
-            id: request_id(),
+            span: span::of(&request, &id),
+            id,
             method: request.method().clone(),
             // Never the query: it may hold a presigned signature.
             path: request.uri().path().to_owned(),
@@ -70,6 +75,11 @@ impl Log {
         };
         let count = log.received.clone();
         (log, request.map(|body| Received::boxed(body, count, metrics.bytes_in())))
+    }
+
+    /// What is done for the request belongs to this.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
     }
 
     /// It is known who asks.
@@ -164,6 +174,7 @@ impl Log {
         let Answered { status, took, store_id, .. } = answered;
         let (store_id, status, bytes_in) = (store_id.as_deref(), status.as_u16(), self.received.get());
         let (head_micros, micros) = (took.as_micros() as u64, self.start.elapsed().as_micros() as u64);
+        self.trace(status, bytes_out, blame.is_some_and(|blame| blame != Blame::Client), why);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -176,6 +187,30 @@ impl Log {
             None | Some(Blame::Client) => line!(info),
             Some(Blame::Kms | Blame::Store) => line!(warn),
             Some(Blame::Proxy) => line!(error),
+        }
+    }
+
+    /// The same for a trace. A client's mistake is no failure of the server (semantic conventions for HTTP).
+    fn trace(&self, status: u16, bytes_out: u64, failed: bool, why: Option<&str>) {
+        let span = &self.span;
+        if span.is_disabled() {
+            return;
+        }
+        span.record("otel.name", self.operation).record("s3veil.operation", self.operation);
+        span.record("http.response.status_code", status);
+        span.record("s3veil.bytes_in", self.received.get()).record("s3veil.bytes_out", bytes_out);
+        let texts = [
+            ("aws.s3.bucket", self.bucket.as_deref()),
+            ("aws.s3.key", self.key.as_deref()),
+            ("s3veil.identity", self.identity.as_deref()),
+            ("s3veil.ek", self.ek.as_deref()),
+            ("otel.status_code", failed.then_some("ERROR")),
+            ("error.message", why),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                span.record(name, text);
+            }
         }
     }
 }

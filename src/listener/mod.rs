@@ -5,6 +5,7 @@ mod begun;
 mod counted;
 mod lingering;
 mod log;
+mod span;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
+use tracing::Instrument as _;
 
 use super::super::own::unwell;
 use super::super::target::Target;
@@ -63,7 +64,8 @@ pub(super) async fn complete(rooms: &Arc<Rooms>, mut call: Call, body: ByteBody)
     let wanted = wanted(list)?;
     let rooms = rooms.clone();
     // It goes on though the client hangs up: what is half done here, another request could not finish.
-    let done = tokio::spawn(async move { Completion { rooms: &rooms, call: &call }.run(&wanted).await });
+    let done = async move { Completion { rooms: &rooms, call: &call }.run(&wanted).await };
+    let done = tokio::spawn(done.in_current_span());
     done.await
         .map_err(|why| Error::new(Code::InternalError, "The upload was not completed.").caused_by(why))?
 }

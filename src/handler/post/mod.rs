@@ -13,6 +13,7 @@ mod long;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::Instrument as _;
 
 use self::file::File;
 pub use self::file::LongForms;
@@ -50,10 +51,11 @@ pub(super) async fn post_object(
     }
     let rooms = rooms.clone();
     // It goes on though the client hangs up. Then the file ends too early, and the upload is removed.
-    let task = tokio::spawn(async move {
+    let written = async move {
         let written = long::write(&rooms, &call, leave, file, first, payload).await?;
         answer::of_write(&call, done, written)
-    });
+    };
+    let task = tokio::spawn(written.in_current_span());
     task.await.map_err(|why| Error::new(Code::InternalError, "The file was not stored.").caused_by(why))?
 }
 

@@ -5,9 +5,8 @@ use std::io::IsTerminal as _;
 use serde::Deserialize;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// Where s3veil's own events come from: its crate, and the access log.
 const OWN: [&str; 2] = ["s3veil", "access"];
@@ -57,23 +56,28 @@ impl LogConfig {
         EnvFilter::try_new(&self.level).map_err(|_| wrong())
     }
 
-    /// Starts the log, on standard error.
+    /// The log, on standard error.
     ///
     /// Errors: a message that names the key, its value and the remedy.
-    pub fn start(&self) -> Result<(), String> {
+    pub(super) fn layer<S>(&self) -> Result<Box<dyn Layer<S> + Send + Sync>, String>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
         let filter = self.filter()?.and(filter_fn(may_tell));
         let log = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-        let log = match self.format {
+        Ok(match self.format {
             LogFormat::Text => log.with_filter(filter).boxed(),
             LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
-        };
-        tracing_subscriber::registry().with(log).try_init().map_err(|why| format!("log: {why}"))
+        })
     }
 }
 
 /// What a library says in detail may hold what it was given to carry: a header with a token, an answer with a key. So its
-/// details are not logged, whatever the filter says.
+/// details are not logged, whatever the filter says. Spans are for traces: the access log says the same on one line.
 fn may_tell(event: &Metadata<'_>) -> bool {
+    if event.is_span() {
+        return false;
+    }
     let of = |crates: &[&str]| crates.contains(&event.target().split("::").next().unwrap_or_default());
     let most = match () {
         () if of(&OWN) => Level::TRACE,
