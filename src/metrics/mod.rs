@@ -131,7 +131,7 @@ impl Default for Metrics {
                 .counter("s3veil_plaintext_reads_total", "Objects without an envelope that were served"),
             crypto_bytes: [
                 make.counter("s3veil_sealed_bytes_total", "Plaintext bytes that were sealed"),
-                make.counter("s3veil_opened_bytes_total", "Plaintext bytes that were opened"),
+                make.counter("s3veil_opened_bytes_total", "Plaintext bytes that were opened, of those that were asked for"),
             ],
             crypto_seconds: make.register(CounterVec::new(
                 Opts::new(
