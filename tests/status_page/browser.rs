@@ -48,7 +48,8 @@ impl Browser {
             // It reads from 3 and writes to 4.
             .args(["-c", r#"exec 3<&0 4>&1 0</dev/null 1>&2; exec "$0" "$@""#])
             .arg(program)
-            .args(["--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
+            .args(["--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .arg("--hide-scrollbars")
             .args(["--disable-background-networking", "--disable-component-update", "--no-proxy-server"])
             .arg(format!("--user-data-dir={}", directory.path().display()))
             .env("HOME", directory.path())
@@ -92,7 +93,8 @@ impl Browser {
 
     /// Goes to a page. Its clock stands until `pass`: what it shows then depends on no machine's speed.
     pub fn open(&mut self, url: &str) {
-        let stand = json!({ "policy": "pause", "initialVirtualTime": 1_764_072_000 });
+        // 2025-11-25, noon, and a half: a timer's millisecond too early or too late changes no second.
+        let stand = json!({ "policy": "pause", "initialVirtualTime": 1_764_072_000.5 });
         self.call("Emulation.setVirtualTimePolicy", stand);
         self.open_live(url);
     }
@@ -169,14 +171,16 @@ impl Browser {
     pub fn press(&mut self, key: &str, code: u32) {
         let text = if key == "Enter" { "\r" } else { "" };
         for kind in ["keyDown", "keyUp"] {
-            let what = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
+            let what =
+                json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
             self.call("Input.dispatchKeyEvent", what);
         }
     }
 
     /// A picture of the whole page, kept at `file`, and what it is like: decoded by the browser itself.
     pub fn picture(&mut self, file: &Path) -> Picture {
-        let png = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        let png =
+            self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
         let png = png["data"].as_str().unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, STANDARD.decode(png).unwrap()).unwrap();
@@ -198,7 +202,12 @@ impl Browser {
              }})()"
         ));
         let number = |at: usize| about[at].as_f64().unwrap();
-        Picture { width: number(0) as u64, colours: number(1) as u64, plain: number(2), brightness: number(3) }
+        Picture {
+            width: number(0) as u64,
+            colours: number(1) as u64,
+            plain: number(2),
+            brightness: number(3),
+        }
     }
 
     /// Every address that was asked for.

@@ -84,12 +84,14 @@ fn answer(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     for line in lines {
         let line = line?;
         match line.split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => authorization = Some(value.to_owned()),
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                authorization = Some(value.to_owned())
+            }
             Some(_) => {}
             None => break,
         }
     }
-    // Before the lock is let go: what a test sees answered is also in `seen`.
+    // One at a time: the order of `seen` is that of the answers.
     let mut state = state.lock().unwrap();
     state.seen.push((method.clone(), path.clone(), authorization.clone()));
     let allowed = authorization.as_deref() == Some(&format!("Bearer {TOKEN}"));
@@ -114,7 +116,11 @@ fn answer(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
 }
 
 fn write_answer(mut stream: TcpStream, status: u16, kind: &str, body: &str) -> std::io::Result<()> {
-    let policy = if kind.starts_with("text/html") { content_security_policy(body) } else { "default-src 'none'".into() };
+    let policy = if kind.starts_with("text/html") {
+        content_security_policy(body)
+    } else {
+        "default-src 'none'".into()
+    };
     write!(
         stream,
         "HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nContent-Security-Policy: {policy}\r\n\
@@ -149,7 +155,10 @@ fn content_security_policy(page: &str) -> String {
 pub fn steady(turn: u64) -> Value {
     // The sum of the load up to a turn: what a counter shows.
     let load = |each: f64| {
-        let swell = |turn: u64| 1.0 + 0.35 * (turn as f64 / 29.0).sin() + 0.12 * (turn as f64 / 3.3).sin() * (turn as f64 / 11.0).cos();
+        let swell = |turn: u64| {
+            1.0 + 0.35 * (turn as f64 / 29.0).sin()
+                + 0.12 * (turn as f64 / 3.3).sin() * (turn as f64 / 11.0).cos()
+        };
         (0..=turn).map(|turn| each * swell(turn)).sum::<f64>().round() as u64
     };
     let (get, put) = (load(200.0), load(40.0));
