@@ -1,5 +1,9 @@
 //! Every metric, declared once. Label values are bounded: operations, status classes, blame.
 
+mod listener;
+
+pub use listener::ListenerMetrics;
+
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -25,6 +29,8 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reload_good: IntGauge,
     reload_time: IntGauge,
+    /// Those of the S3 port.
+    pub listener: ListenerMetrics,
 }
 
 /// What is counted of one KMS.
@@ -110,6 +116,7 @@ impl Default for Metrics {
         let in_flight = IntGauge::new("s3veil_in_flight", "Requests whose answer has not begun");
         let built = "names and labels are constants that Prometheus allows";
         let metrics = Self {
+            listener: ListenerMetrics::register(&registry),
             registry,
             requests: requests.expect(built),
             errors: errors.expect(built),

@@ -26,6 +26,8 @@ impl Serve {
         let source = Source::new(self.file.config.clone(), flags);
         // Before the file is read: whoever changes it meanwhile and says so is heard.
         let hangups = signal(SignalKind::hangup()).context("SIGHUP can't be listened for")?;
+        let mut stops = super::Stops::listen()?;
+        super::open_files();
         let (config, origin) = source.read().map_err(anyhow::Error::msg)?;
         config.log.start().map_err(anyhow::Error::msg)?;
         let listen = config.listen;
@@ -45,8 +47,9 @@ impl Serve {
             tokio::spawn(crate::admin::serve(current, listener));
         }
         tokio::spawn(Reloader::new(source, origin, live.clone()).run(hangups));
-        tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
-        crate::listener::serve(live, listener, super::asked_to_stop()).await;
+        let (listen, tls) = (listener.local_addr()?, live.get().tls.is_some());
+        tracing::info!(%listen, tls, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
+        crate::listener::serve(live, listener, async || stops.next().await).await;
         Ok(())
     }
 }
