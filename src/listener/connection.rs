@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
 use super::answer::answer;
+use super::begun::begun;
 use super::drain::{Phase, Phases};
 use super::handshake::{Failure, shake};
 use super::held::{Held, Places};
@@ -25,6 +27,7 @@ use super::paced::Paced;
 use super::pulse::{Pulse, Verdict};
 use super::shed::{Seldom, slow_down};
 use super::streams::Streams;
+use super::tls::HTTP2;
 use crate::app::Live;
 use crate::metrics::Metrics;
 
@@ -115,7 +118,15 @@ impl Door {
         let pulse = Pulse::new();
         let stream = Paced::new(stream, pulse.clone(), limits.client_idle);
         let Some(tls) = self.live.get().tls.clone() else {
-            return self.speak(stream, peer, limits, phases, pulse).await;
+            let begun = tokio::select! {
+                begun = begun(&stream, limits.header) => begun,
+                () = closing(&mut phases) => return,
+            };
+            match begun {
+                Ok(http2) => Speaker { door: self, peer, limits, phases, pulse }.speak(stream, http2).await,
+                Err(why) => tracing::debug!(%peer, %why, "the connection never began"),
+            }
+            return;
         };
         let (server, expires) = tls.current();
         self.metrics.listener.certificate_expires(Some(expires));
@@ -124,60 +135,15 @@ impl Door {
             () = closing(&mut phases) => return,
         };
         match shaken {
-            Ok(stream) => self.speak(stream, peer, limits, phases, pulse).await,
+            Ok(stream) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+                pulse.start();
+                Speaker { door: self, peer, limits, phases, pulse }.speak(stream, http2).await;
+            }
             Err(Failure::Silent) => {}
             Err(Failure::Refused(why)) => {
                 self.metrics.listener.handshake_failures.inc();
                 tracing::debug!(%peer, why, "no TLS");
-            }
-        }
-    }
-
-    /// HTTP, whichever the client speaks.
-    async fn speak(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
-        limits: Limits,
-        mut phases: Phases,
-        pulse: Arc<Pulse>,
-    ) {
-        pulse.start();
-        let service = {
-            let (pulse, phases) = (pulse.clone(), phases.clone());
-            service_fn(move |request| self.clone().one(request, pulse.clone(), phases.clone()))
-        };
-        let server = server(&limits);
-        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-        loop {
-            let look = match pulse.verdict(&limits) {
-                Verdict::Wait(until) => until,
-                Verdict::Close(why) => {
-                    tracing::debug!(%peer, why, "the connection is closed");
-                    return;
-                }
-                Verdict::Part => {
-                    connection.as_mut().graceful_shutdown();
-                    pulse.part();
-                    continue;
-                }
-            };
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(why) = ended {
-                        tracing::debug!(%peer, %why, "the connection ended");
-                    }
-                    return;
-                }
-                phase = phases.next() => match phase {
-                    Phase::Serving | Phase::Leaving => {}
-                    Phase::Closing => {
-                        connection.as_mut().graceful_shutdown();
-                        pulse.part();
-                    }
-                    Phase::Cutting => return,
-                },
-                () = sleep_until(look) => {}
             }
         }
     }
@@ -216,6 +182,68 @@ impl Door {
     }
 }
 
+/// A connection that has begun.
+struct Speaker {
+    door: Arc<Door>,
+    peer: SocketAddr,
+    limits: Limits,
+    phases: Phases,
+    pulse: Arc<Pulse>,
+}
+
+impl Speaker {
+    /// HTTP, whichever the client speaks.
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) {
+        let (door, pulse, phases) = (self.door.clone(), self.pulse.clone(), self.phases.clone());
+        let service = service_fn(move |request| door.clone().one(request, pulse.clone(), phases.clone()));
+        let (stream, limits) = (TokioIo::new(stream), self.limits);
+        match http2 {
+            true => self.watch(server2(&limits).serve_connection(stream, service)).await,
+            false => self.watch(server1(&limits).serve_connection(stream, service)).await,
+        }
+    }
+
+    /// Until it ends, or its pulse or the end of the process says that it must.
+    async fn watch<C>(mut self, connection: C)
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        let mut connection = pin!(connection);
+        let peer = self.peer;
+        loop {
+            let look = match self.pulse.verdict(&self.limits) {
+                Verdict::Wait(until) => until,
+                Verdict::Close(why) => {
+                    tracing::debug!(%peer, why, "the connection is closed");
+                    return;
+                }
+                Verdict::Part => {
+                    connection.as_mut().graceful_shutdown();
+                    self.pulse.part();
+                    continue;
+                }
+            };
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(why) = ended {
+                        tracing::debug!(%peer, %why, "the connection ended");
+                    }
+                    return;
+                }
+                phase = self.phases.next() => match phase {
+                    Phase::Serving | Phase::Leaving => {}
+                    Phase::Closing => {
+                        connection.as_mut().graceful_shutdown();
+                        self.pulse.part();
+                    }
+                    Phase::Cutting => return,
+                },
+                () = sleep_until(look) => {}
+            }
+        }
+    }
+}
+
 /// Waits until nothing new is begun.
 async fn closing(phases: &mut Phases) {
     while phases.now() < Phase::Closing {
@@ -223,17 +251,19 @@ async fn closing(phases: &mut Phases) {
     }
 }
 
-fn server(limits: &Limits) -> auto::Builder<Streams> {
-    let mut server = auto::Builder::new(Streams { patience: limits.client_idle });
+fn server1(limits: &Limits) -> http1::Builder {
+    let mut server = http1::Builder::new();
     server
-        .http1()
-        .timer(TokioTimer::new())
         // The pulse's.
         .header_read_timeout(None)
         .max_header_size(limits.header_bytes)
         .max_buf_size(BUFFER.max(limits.header_bytes));
     server
-        .http2()
+}
+
+fn server2(limits: &Limits) -> http2::Builder<Streams> {
+    let mut server = http2::Builder::new(Streams { patience: limits.client_idle });
+    server
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)

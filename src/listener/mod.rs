@@ -1,6 +1,7 @@
 //! Accepts connections within the limits, and lets those that are at work finish before it ends.
 
 mod answer;
+mod begun;
 mod connection;
 mod drain;
 mod handshake;

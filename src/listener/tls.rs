@@ -18,8 +18,11 @@ use serde::Deserialize;
 use crate::net;
 use crate::watch::Watched;
 
+/// HTTP/2 by its name in ALPN.
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// What clients may speak within, the first they know of.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 
 /// TLS as typed in `proxy.toml`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -175,7 +178,7 @@ fn expiry(certificate: &[u8]) -> Option<i64> {
     use yasna::{ASN1Result, BERReader, BERReaderSeq, Tag, tags::TAG_UTCTIME};
 
     fn rest(fields: &mut BERReaderSeq<'_, '_>) -> ASN1Result<()> {
-        while fields.read_optional(BERReader::read_der)?.is_some() {}
+        while fields.read_optional(|field| field.read_der())?.is_some() {}
         Ok(())
     }
     fn time(field: BERReader<'_, '_>) -> ASN1Result<i64> {
@@ -188,7 +191,9 @@ fn expiry(certificate: &[u8]) -> Option<i64> {
     yasna::parse_der(certificate, |certificate| {
         certificate.read_sequence(|certificate| {
             let expires = certificate.next().read_sequence(|fields| {
-                fields.read_optional(|version| version.read_tagged(Tag::context(0), BERReader::read_der))?;
+                fields.read_optional(|version| {
+                    version.read_tagged(Tag::context(0), |number| number.read_der())
+                })?;
                 for _serial_algorithm_issuer in 0..3 {
                     fields.next().read_der()?;
                 }
