@@ -1,7 +1,6 @@
 //! From the configuration to every room, once.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -10,6 +9,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::handler::{KnownDefaults, LongForms, Manifests, Rooms, Sizes};
 use crate::kms;
+use crate::listener::{Limits, Tls};
 use crate::metrics::Metrics;
 use crate::policy::{EkRef, Policy, Table};
 
@@ -26,6 +26,10 @@ pub struct App {
     pub rooms: Arc<Rooms>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// How they connect; without TLS if there is none.
+    pub tls: Option<Arc<Tls>>,
     /// What an operator asks, if the configuration lets him.
     pub admin: Option<Arc<Admin>>,
 }
@@ -58,7 +62,7 @@ impl App {
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn build(config: Config) -> Result<Self, String> {
-        Self::assemble(config, Arc::default(), LongForms::default(), None)
+        Self::assemble(config, Arc::default(), LongForms::default(), None, None)
     }
 
     /// The same in the place of this one. Metrics and limits of the process go on, and so do the rooms that requests are done
@@ -67,9 +71,12 @@ impl App {
     ///
     /// Errors: those of [`App::build`].
     pub fn rebuild(&self, config: Config, keep_rooms: bool) -> Result<Self, String> {
-        let rooms = keep_rooms.then(|| self.rooms.clone());
+        // The one limit that is theirs.
+        let same_idle = self.limits.client_idle.as_secs() == config.limits.client_idle_secs;
+        let rooms = (keep_rooms && same_idle).then(|| self.rooms.clone());
         let forms = self.rooms.long_forms.clone();
-        let mut next = Self::assemble(config, self.metrics.clone(), forms, rooms)?;
+        let tls = self.tls.clone();
+        let mut next = Self::assemble(config, self.metrics.clone(), forms, rooms, tls)?;
         if let (None, Some(admin)) = (&next.admin, &self.admin) {
             next.admin =
                 Some(Arc::new(admin.before(next.rooms.clone(), shown(&next.policy, &next.authenticator))));
@@ -77,13 +84,21 @@ impl App {
         Ok(next)
     }
 
-    /// `rooms`: those to go on with, for a configuration that would make the same.
+    /// `rooms`: those to go on with, for a configuration that would make the same. `tls`: that before, which goes on if it is
+    /// configured as it was: what its files hold is its own affair, and broken ones are no reason to refuse all else.
     fn assemble(
         config: Config,
         metrics: Arc<Metrics>,
         long_forms: LongForms,
         rooms: Option<Arc<Rooms>>,
+        tls: Option<Arc<Tls>>,
     ) -> Result<Self, String> {
+        let limits = config.limits.build()?;
+        let tls = match (config.tls, tls) {
+            (Some(config), Some(tls)) if tls.is_of(&config) => Some(tls),
+            (Some(config), _) => Some(Arc::new(config.build()?)),
+            (None, _) => None,
+        };
         let names = config.kms.names();
         let rooms = match rooms {
             Some(rooms) => rooms,
@@ -98,7 +113,7 @@ impl App {
                     uploads: config.state.build()?,
                     defaults: KnownDefaults::default(),
                     long_forms,
-                    client_idle: Duration::from_secs(config.limits.client_idle_secs.max(1)),
+                    client_idle: limits.client_idle,
                 })
             }
         };
@@ -118,7 +133,7 @@ impl App {
             .admin
             .map(|admin| admin.build(metrics.clone(), rooms.clone(), shown(&policy, &authenticator)));
         let admin = admin.transpose()?.map(Arc::new);
-        Ok(Self { authenticator, policy, rooms, metrics, admin })
+        Ok(Self { authenticator, policy, rooms, metrics, limits, tls, admin })
     }
 
     /// Seals and opens a probe with every EK of the policy, so that a key that can't be used is found now.

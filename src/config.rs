@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::secret::SecretSource;
 use crate::telemetry::TracesConfig;
-use crate::{auth, backend, kms, policy};
+use crate::{auth, backend, kms, listener, policy};
 
 /// What `proxy.toml` holds.
 #[derive(Debug, Deserialize)]
@@ -25,6 +25,8 @@ use crate::{auth, backend, kms, policy};
 pub struct Config {
     /// Address and port of the S3 listener.
     pub listen: SocketAddr,
+    /// TLS there; plain HTTP if left out.
+    pub tls: Option<listener::TlsConfig>,
     /// The store behind.
     pub store: backend::Config,
     /// The KMSs, by name.
@@ -45,7 +47,7 @@ pub struct Config {
     pub state: crate::handler::StateConfig,
     /// Limits of the listener.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: listener::LimitsConfig,
     /// What is logged.
     #[serde(default)]
     pub log: crate::telemetry::LogConfig,
@@ -53,20 +55,6 @@ pub struct Config {
     pub traces: Option<TracesConfig>,
     /// The admin listener; none if left out.
     pub admin: Option<crate::admin::Config>,
-}
-
-/// Limits of the listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Seconds for which a client may send nothing of a body that it has begun.
-    pub client_idle_secs: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { client_idle_secs: 60 }
-    }
 }
 
 impl Config {
@@ -262,7 +250,7 @@ fn kind_of(found: &Actual) -> String {
 /// What was expected, without the names of Rust's types.
 fn in_words(expected: &str) -> String {
     match expected {
-        "u32" | "u64" => "a whole number, 0 or more".to_owned(),
+        "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
         "socket address" => "an IP address and a port in quotes, \"127.0.0.1:8333\"".to_owned(),
         name if name.starts_with("enum ") => "one of its words; see the commented proxy.toml".to_owned(),
         // Serde's words for a table that says by one of its keys what it is.

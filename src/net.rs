@@ -138,8 +138,16 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
+    roots_in("ca_file", file)
+}
+
+/// The roots in a file or directory that the configuration names under this key.
+///
+/// Errors: a message that names the key, the file and the remedy.
+pub fn roots_in(key: &str, file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
     let wrong = |why: String| {
-        format!("ca_file: '{}' {why}. Give PEM certificates: a file, or a directory of files", file.display())
+        format!("{key}: '{}' {why}. Give PEM certificates: a file, or a directory of files", file.display())
     };
     for file in pem_files(file).map_err(|why| wrong(format!("can't be read: {why}")))? {
         let pems =

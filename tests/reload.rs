@@ -96,7 +96,7 @@ impl Served {
         let reloader = Reloader::new(source, origin, live.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(s3veil::listener::serve(live.clone(), listener, std::future::pending()));
+        tokio::spawn(s3veil::listener::serve(live.clone(), listener, std::future::pending::<()>));
         Self { directory, store, live, reloader, address }
     }
 
@@ -331,6 +331,7 @@ async fn other_sections_make_other_rooms_and_some_take_a_restart() {
     for (section, anew) in [
         ("[cache]\nttl_secs = 10\n", true),
         ("[limits]\nclient_idle_secs = 7\n", true),
+        ("[limits]\nin_flight = 7\n", false),
         ("kms_aliases.old = \"local\"\n", true),
         ("[admin]\nlisten = \"127.0.0.1:1\"\n", false),
     ] {

@@ -78,7 +78,7 @@ impl Admin {
         let store = self.rooms.backend.health();
         let (store, kms) = tokio::join!(store, futures_util::future::join_all(kms));
         Health {
-            draining: self.metrics.draining.get() > 0,
+            draining: self.metrics.listener.draining.get() > 0,
             store: StoreHealth::new(self.rooms.backend.endpoint(), store),
             kms,
         }

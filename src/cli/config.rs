@@ -1,5 +1,7 @@
 //! `s3veil config check`.
 
+use std::time::{Duration, SystemTime};
+
 use super::ConfigFile;
 use crate::app::App;
 use crate::config::Config;
@@ -24,6 +26,14 @@ impl ConfigCommand {
         app.probe().await.map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         let notes = app.rooms.backend.check().await.map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         println!("{name}: good. Listens on {listen}, in front of {endpoint}.");
+        if let Some(tls) = &app.tls {
+            let expires =
+                SystemTime::UNIX_EPOCH + Duration::from_secs(tls.expires().try_into().unwrap_or_default());
+            println!(
+                "TLS: certificate and key belong together; valid until {}.",
+                httpdate::fmt_http_date(expires)
+            );
+        }
         for ek in app.policy.eks() {
             println!("EK '{}' of kms '{}': sealed and opened a probe.", ek.ek.as_str(), ek.kms);
         }

@@ -51,8 +51,10 @@ impl Dev {
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
+        let mut stops = super::Stops::listen()?;
         print!("{}", welcome(listener.local_addr()?, &self.data));
-        crate::listener::serve(Arc::new(Live::new(app)), listener, super::asked_to_stop()).await;
+        let live = Arc::new(Live::new(app));
+        crate::listener::serve(live, listener, async || stops.next().await).await;
         Ok(())
     }
 }

@@ -12,7 +12,9 @@ mod unseal;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A transparent encrypting reverse proxy for S3.
 #[derive(Debug, Parser)]
@@ -97,16 +99,31 @@ pub fn harden() {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => {
-            tokio::select! { _ = interrupted => {}, _ = terminated.recv() => {} }
-        }
-        Err(_) => {
-            interrupted.await.ok();
-        }
+/// As many open files as the process may have: each connection is one, and mostly a second one to the store. Shells and
+/// service managers set a low number that whoever wants more has to raise, and older programs rely on that.
+fn open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+}
+
+/// The signals that ask the process to end, heard from the start: one that comes twice counts twice.
+struct Stops {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Stops {
+    fn listen() -> anyhow::Result<Self> {
+        let signal = |kind| signal(kind).context("SIGINT and SIGTERM can't be listened for");
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt())?,
+            terminations: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupts.recv() => {}, _ = self.terminations.recv() => {} }
     }
 }

@@ -26,6 +26,8 @@ impl Serve {
         let source = Source::new(self.file.config.clone(), flags);
         // Before the file is read: whoever changes it meanwhile and says so is heard.
         let hangups = signal(SignalKind::hangup()).context("SIGHUP can't be listened for")?;
+        let mut stops = super::Stops::listen()?;
+        super::open_files();
         let (mut config, origin) = source.read().map_err(anyhow::Error::msg)?;
         let traces = crate::telemetry::start(&config.log, config.traces.take())
             .map_err(|why| anyhow::Error::msg(source.say(why)))?;
@@ -46,8 +48,9 @@ impl Serve {
             tokio::spawn(crate::admin::serve(current, listener));
         }
         tokio::spawn(Reloader::new(source, origin, live.clone()).run(hangups));
-        tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
-        crate::listener::serve(live, listener, super::asked_to_stop()).await;
+        let (listen, tls) = (listener.local_addr()?, live.get().tls.is_some());
+        tracing::info!(%listen, tls, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
+        crate::listener::serve(live, listener, async || stops.next().await).await;
         if let Some(traces) = traces {
             tokio::task::spawn_blocking(|| traces.end()).await?;
         }

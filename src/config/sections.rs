@@ -7,8 +7,8 @@ use figment::value::Value;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// What is taken anew without another store, KMS or cache: who may ask, for what.
-const FRONT: [&str; 3] = ["auth", "policy", "admin"];
+/// What is taken anew without another store, KMS or cache: who may ask, for what, how he connects.
+const FRONT: [&str; 5] = ["auth", "policy", "admin", "tls", "limits"];
 
 /// What a running process keeps as it was at its start.
 const FIXED: [&str; 3] = ["listen", "log", "traces"];
@@ -61,11 +61,11 @@ mod tests {
 
     #[test]
     fn values_count_and_their_text_does_not() {
-        const ONE: &str = "listen = '1'\nlimits.a = 1.5\n[store]\nendpoint = 'x'\nn = 1\n[auth]\nmode = 'a'";
+        const ONE: &str = "listen = '1'\ncache.a = 1.5\n[store]\nendpoint = 'x'\nn = 1\n[auth]\nmode = 'a'";
         let one = sections(ONE);
         let other =
-            "# words\nlimits = { a = 1.5 }\nlisten=\"1\"\nauth.mode='a'\nstore = { n = 1, endpoint = 'x' }";
-        for name in ["listen", "limits", "store", "auth", "absent"] {
+            "# words\ncache = { a = 1.5 }\nlisten=\"1\"\nauth.mode='a'\nstore = { n = 1, endpoint = 'x' }";
+        for name in ["listen", "cache", "store", "auth", "absent"] {
             assert!(one.same(name, &sections(other)), "{name}");
         }
         for (from, to, same_rooms) in [
@@ -74,7 +74,8 @@ mod tests {
             ("[auth]", "[policy]\n[auth]", true),
             ("'x'", "'y'", false),
             ("1.5", "2.5", false),
-            ("limits.a = 1.5\n", "", false),
+            ("cache.a = 1.5\n", "", false),
+            ("[auth]", "[limits]\n[tls]\n[auth]", true),
             ("[auth]", "[unheard]\n[auth]", false),
         ] {
             let other = sections(&ONE.replacen(from, to, 1));

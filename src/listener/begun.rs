@@ -1,13 +1,13 @@
-//! A connection that says which protocol it speaks, and in time.
+//! A connection without TLS that says which protocol it speaks, and in time. With TLS the handshake says so.
 //!
-//! HTTP's own timeouts begin once the protocol is known: a connection that is silent, or stops within the first bytes of
-//! HTTP/2's preface, would be held for good, by anyone.
+//! A connection that is silent, or stops within the first bytes of HTTP/2's preface, would else be held for good, by anyone.
 
 use std::io;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use super::paced::Paced;
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -15,17 +15,17 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait for more of a preface that has begun: what has come is still there, and wakes nobody.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits until the first bytes tell the protocol, and leaves them where they are.
+/// Waits until the first bytes tell the protocol, and leaves them where they are. Whether it is HTTP/2.
 ///
 /// Errors: TimedOut; UnexpectedEof for a client that goes away; the connection's own.
-pub(super) async fn begun(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+pub(super) async fn begun(stream: &Paced, patience: Duration) -> io::Result<bool> {
     timeout(patience, async {
         let mut first = [0; PREFACE.len()];
         loop {
             match stream.peek(&mut first).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 len if len < PREFACE.len() && PREFACE.starts_with(&first[..len]) => sleep(PAUSE).await,
-                _ => return Ok(()),
+                len => return Ok(len == PREFACE.len() && first == PREFACE),
             }
         }
     })
@@ -37,16 +37,19 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::pulse::Pulse;
     use super::*;
 
-    async fn after(bytes: &[u8], patience: Duration) -> io::Result<()> {
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn after(bytes: &[u8], patience: Duration) -> io::Result<bool> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(bytes).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        begun(&stream, patience).await
+        begun(&Paced::new(stream, Pulse::new(), LONG), patience).await
     }
 
     #[tokio::test]
@@ -55,8 +58,8 @@ mod tests {
             let error = after(bytes, Duration::from_millis(100)).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{bytes:?}");
         }
-        for bytes in [&b"G"[..], b"PU", PREFACE] {
-            after(bytes, Duration::from_secs(60)).await.unwrap();
+        for (bytes, http2) in [(&b"G"[..], false), (b"PU", false), (PREFACE, true)] {
+            assert_eq!(after(bytes, LONG).await.unwrap(), http2, "{bytes:?}");
         }
     }
 
@@ -65,7 +68,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         drop(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let (stream, _) = listener.accept().await.unwrap();
-        let error = begun(&stream, Duration::from_secs(60)).await.unwrap_err();
+        let error = begun(&Paced::new(stream, Pulse::new(), LONG), LONG).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -1,8 +1,10 @@
 //! Every metric, declared once. Label values are bounded: operations, statuses, S3's codes, names of the configuration.
 
+mod listener;
 mod parts;
 mod read;
 
+pub use listener::ListenerMetrics;
 pub use parts::{CryptoMetrics, DekCacheMetrics, KmsMetrics, StoreMetrics};
 pub use read::Readings;
 
@@ -30,8 +32,8 @@ pub struct Metrics {
     seconds: HistogramVec,
     /// Requests whose answer has not ended.
     pub in_flight: IntGauge,
-    /// 1 once the process has been asked to end.
-    pub draining: IntGauge,
+    /// Those of the S3 port.
+    pub listener: ListenerMetrics,
     client_bytes: IntCounterVec,
     auth_failures: IntCounterVec,
     integrity_failures: IntCounterVec,
@@ -106,7 +108,7 @@ impl Default for Metrics {
                 &["operation"],
             ),
             in_flight: make.gauge("s3veil_in_flight", "Requests whose answer has not ended"),
-            draining: make.gauge("s3veil_draining", "1 once s3veil has been asked to end, and takes on nothing new"),
+            listener: ListenerMetrics::declare(&make),
             client_bytes: make.counters(
                 "s3veil_client_bytes_total",
                 "Bytes of bodies from clients (in) and to them (out)",

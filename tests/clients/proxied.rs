@@ -22,8 +22,10 @@ pub struct Proxied {
     pub access_key: &'static str,
     pub secret_key: &'static str,
     behind: Behind,
+    /// The same behind TLS: its address and certificate.
+    tls: Option<(String, String)>,
     directory: TempDir,
-    _proxy: Ended,
+    _proxies: Vec<Ended>,
 }
 
 /// Where the sealed objects can be seen.
@@ -98,17 +100,28 @@ impl Proxied {
             s3veil(&["key", "--config", &file, "create", ek]);
         }
         s3veil(&["config", "check", "--config", &file]);
+        let (tls_port, tls_file) = (free_port(), path("tls.toml"));
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+        let (certificate, tls_key) = (path("tls.crt"), path("tls.key"));
+        fs::write(&certificate, key.cert.pem()).unwrap();
+        fs::write(&tls_key, key.signing_key.serialize_pem()).unwrap();
+        let tls = format!("tls = {{ certificate_file = \"{certificate}\", key_file = \"{tls_key}\" }}\n");
+        let plain = configuration(tls_port, &store, &path("keys"), &path("master.key"));
+        fs::write(&tls_file, tls + &plain).unwrap();
         let log = directory.path().join("log");
         let proxy = guarded(&["serve", "--config", &file], &log, Some(directory.path()));
+        let with_tls = guarded(&["serve", "--config", &tls_file], &directory.path().join("tls.log"), None);
         wait_for(port, &log);
+        wait_for(tls_port, &directory.path().join("tls.log"));
         Ok(Self {
             name: store.name,
             endpoint: format!("http://127.0.0.1:{port}"),
             access_key: ACCESS_KEY,
             secret_key: SECRET_KEY,
             behind: Behind::Store(store),
+            tls: Some((format!("https://127.0.0.1:{tls_port}"), certificate)),
             directory,
-            _proxy: proxy,
+            _proxies: vec![with_tls, proxy],
         })
     }
 
@@ -126,8 +139,9 @@ impl Proxied {
             access_key: "s3veil",
             secret_key: "s3veil-dev-secret",
             behind: Behind::Files(data.join("objects")),
+            tls: None,
             directory,
-            _proxy: proxy,
+            _proxies: vec![proxy],
         })
     }
 
@@ -159,6 +173,9 @@ impl Proxied {
                 .env("STORE_REGION", &store.region),
             Behind::Files(files) => command.env("STORE_DIRECTORY", files),
         };
+        if let Some((endpoint, certificate)) = &self.tls {
+            command.env("TLS_ENDPOINT", endpoint).env("TLS_CERTIFICATE", certificate);
+        }
         let done = command.output().unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
         assert!(
@@ -177,7 +194,8 @@ impl Proxied {
             let lines: Vec<&str> = log.lines().collect();
             lines[lines.len().saturating_sub(25)..].join("\n")
         };
-        let proxy = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let read = |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        let proxy = read("tls.log") + &read("log");
         let store = match &self.behind {
             Behind::Store(store) => store.log(),
             Behind::Files(_) => String::new(),

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use s3veil::aws::credentials::Credentials;
 use s3veil::aws::sign::{BodyHash, sign_request};
 use s3veil::s3::checksum::{Algorithm, Hasher};
 use s3veil::secret::Secret;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::proxy::{ACCESS_KEY, SECRET_KEY};
@@ -107,10 +109,22 @@ fn signed_as(
 
 /// Sends a request on a connection of its own. `None` if no answer came.
 pub async fn exchange(to: SocketAddr, request: Request<AnyBody>) -> Option<Reply> {
-    let stream = TcpStream::connect(to).await.unwrap();
+    exchange_on(TcpStream::connect(to).await.unwrap(), request).await
+}
+
+/// The same on a connection that is there.
+pub async fn exchange_on(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<AnyBody>,
+) -> Option<Reply> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let (parts, mut body) = sender.send_request(request).await.ok()?.into_parts();
+    Some(read(sender.send_request(request).await.ok()?).await)
+}
+
+/// The answer, whole or as far as it came.
+pub async fn read(answer: Response<Incoming>) -> Reply {
+    let (parts, mut body) = answer.into_parts();
     let (mut received, mut broken) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         match frame {
@@ -119,7 +133,7 @@ pub async fn exchange(to: SocketAddr, request: Request<AnyBody>) -> Option<Reply
         }
     }
     let body = broken.map_or_else(|| Ok(received.clone().into()), Err);
-    Some(Reply { status: parts.status, headers: parts.headers, body, received })
+    Reply { status: parts.status, headers: parts.headers, body, received }
 }
 
 /// A read; none if no answer came.

@@ -5,4 +5,5 @@ pub mod form;
 pub mod memory;
 pub mod program;
 pub mod proxy;
+pub mod tls;
 pub mod upload;

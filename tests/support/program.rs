@@ -4,8 +4,10 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::proxy::{ACCESS_KEY, SECRET_KEY};
 
@@ -89,8 +91,29 @@ impl Program {
 
     /// SIGHUP.
     pub fn hang_up(&self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+        self.signal(Signal::HUP);
+    }
+
+    /// Any signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it has ended by itself, and says how.
+    pub async fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            match self.ended() {
+                Some(status) => return status,
+                None => assert!(start.elapsed() < Duration::from_secs(60), "{}", self.log()),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Waits until this stands in the log for the `times`-th time.

@@ -18,6 +18,8 @@ pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 /// The policy of most tests: all is sealed, and nothing plain is served.
 pub const SEALED: &str = "[[policy]]\nbucket = \"*\"\nek = \"s3veil-dev-key\"\n";
 
+const ROOT: &str = "limits.client_idle_secs = 3";
+
 /// A running s3veil. It ends with the test's runtime.
 pub struct Proxy {
     pub address: SocketAddr,
@@ -60,6 +62,20 @@ impl Proxy {
 
     /// With this keystore, `store_settings` and all.
     pub async fn run(keys: Arc<TempDir>, store: &str, store_settings: &str, more: &str) -> Self {
+        Self::run_with(keys, store, (ROOT, store_settings), more).await
+    }
+
+    /// In front of `store`. `root`: keys of the root, such as `limits.connections = 1`.
+    pub async fn start_with_root(store: &str, root: &str, more: &str) -> Self {
+        Self::run_with(Arc::new(tempfile::tempdir().unwrap()), store, (root, ""), more).await
+    }
+
+    async fn run_with(
+        keys: Arc<TempDir>,
+        store: &str,
+        (root, store_settings): (&str, &str),
+        more: &str,
+    ) -> Self {
         let path = keys.path().join("keys");
         init_dev(&path).await.unwrap();
         // What `more` says of [auth] itself stands beside the identities, which TOML wants before it.
@@ -67,7 +83,7 @@ impl Proxy {
         let text = format!(
             r#"
             listen = "127.0.0.1:0"
-            limits.client_idle_secs = 3
+            {root}
             kms.local = {{ kind = "local", path = "{path}", master_key = {{ file = "{path}/master.key" }} }}
             [store]
             endpoint = "{store}"
@@ -95,7 +111,7 @@ impl Proxy {
         app.probe().await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(s3veil::listener::serve(live.clone(), listener, std::future::pending()));
+        tokio::spawn(s3veil::listener::serve(live.clone(), listener, std::future::pending::<()>));
         Self { address, app, live, keys }
     }
 
