@@ -21,6 +21,9 @@ pub(super) struct Dev {
     /// Address and port; loopback only.
     #[arg(long, default_value = "127.0.0.1:8333")]
     listen: SocketAddr,
+    /// Address and port of the status page; loopback only. 0: any port that is free.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    admin: SocketAddr,
     /// Where objects (sealed) and keys are kept.
     #[arg(long, default_value = "s3veil-data")]
     data: PathBuf,
@@ -28,12 +31,13 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.listen.ip().is_loopback(),
-            "--listen: '{}' is not loopback, and the development identity is known to all. Use 127.0.0.1, or \
-             `s3veil serve` with identities of your own",
-            self.listen
-        );
+        for (flag, address) in [("--listen", self.listen), ("--admin", self.admin)] {
+            anyhow::ensure!(
+                address.ip().is_loopback(),
+                "{flag}: '{address}' is not loopback, and the development identity is known to all. Use 127.0.0.1, or \
+                 `s3veil serve` with identities of your own"
+            );
+        }
         // The embedded store logs what a client does wrong as its own error.
         let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
         crate::telemetry::start(&log, None).map_err(anyhow::Error::msg)?;
@@ -44,27 +48,35 @@ impl Dev {
         let store_secret = random_secret()?;
         let store = super::embedded::start(&self.data.join("objects"), ACCESS_KEY, &store_secret).await?;
 
-        let config: Config = toml::from_str(&configuration(self.listen, store, &store_secret, &keys))
-            .context("the development configuration is the program's own")?;
+        let config: Config =
+            toml::from_str(&configuration((self.listen, self.admin), store, &store_secret, &keys))
+                .context("the development configuration is the program's own")?;
         let app = App::build(config).map_err(anyhow::Error::msg)?;
         app.probe().await.map_err(anyhow::Error::msg)?;
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
         let mut stops = super::Stops::listen()?;
-        print!("{}", welcome(listener.local_addr()?, &self.data));
         let live = Arc::new(Live::new(app));
+        let admin = super::serve_admin(&live).await.map_err(anyhow::Error::msg)?;
+        print!("{}", welcome(listener.local_addr()?, admin.expect("it is configured"), &self.data));
         crate::listener::serve(live, listener, async || stops.next().await).await;
         Ok(())
     }
 }
 
 /// What `proxy.toml` would say.
-fn configuration(listen: SocketAddr, store: SocketAddr, store_secret: &str, keys: &Path) -> String {
+fn configuration(
+    (listen, admin): (SocketAddr, SocketAddr),
+    store: SocketAddr,
+    store_secret: &str,
+    keys: &Path,
+) -> String {
     let (path, master) = (toml_string(keys), toml_string(&keys.join("master.key")));
     format!(
         r#"
         listen = "{listen}"
+        admin = {{ listen = "{admin}", token = "{SECRET_KEY}" }}
         [store]
         endpoint = "http://{store}"
         credentials.default = {{ access_key = "{ACCESS_KEY}", secret_key = "{store_secret}" }}
@@ -96,9 +108,10 @@ fn random_secret() -> anyhow::Result<String> {
     Ok(hex::encode(bytes))
 }
 
-fn welcome(listen: SocketAddr, data: &Path) -> String {
+fn welcome(listen: SocketAddr, admin: SocketAddr, data: &Path) -> String {
     format!(
         "s3veil serves S3 on http://{listen}. Objects are sealed; look at what is stored in {}.\n\
+         Its status page is at http://{admin}/ (token: {SECRET_KEY}).\n\
          Paste this into another terminal:\n\n\
          export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AWS_REGION=us-east-1\n\
          aws --endpoint-url http://{listen} s3 mb s3://demo\n\

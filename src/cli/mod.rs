@@ -10,11 +10,16 @@ mod object;
 mod serve;
 mod unseal;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::Live;
 
 /// A transparent encrypting reverse proxy for S3.
 #[derive(Debug, Parser)]
@@ -105,6 +110,24 @@ fn open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+}
+
+/// Starts the admin listener, if there is to be one, and gives its address. It goes on as long as the process does.
+///
+/// Errors: a message that names the key, its value and what is wrong.
+async fn serve_admin(live: &Arc<Live>) -> Result<Option<SocketAddr>, String> {
+    let Some(listen) = live.get().admin.as_ref().map(|admin| admin.listen) else { return Ok(None) };
+    let bound = async {
+        let listener = TcpListener::bind(listen).await?;
+        Ok::<_, std::io::Error>((listener.local_addr()?, listener))
+    };
+    let (address, listener) = bound
+        .await
+        .map_err(|why| format!("admin.listen: '{listen}' can't be bound: {why}. Name another port"))?;
+    let live = live.clone();
+    let current = move || live.get().admin.clone().expect("once it is there it stays");
+    tokio::spawn(crate::admin::serve(current, listener));
+    Ok(Some(address))
 }
 
 /// The signals that ask the process to end, heard from the start: one that comes twice counts twice.

@@ -37,16 +37,8 @@ impl Serve {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| source.say(format!("listen: '{listen}' can't be bound")))?;
-        let admin = app.admin.as_ref().map(|admin| admin.listen);
         let live = Arc::new(Live::new(app));
-        if let Some(listen) = admin {
-            let listener = TcpListener::bind(listen)
-                .await
-                .with_context(|| source.say(format!("admin.listen: '{listen}' can't be bound")))?;
-            let live = live.clone();
-            let current = move || live.get().admin.clone().expect("once it is there it stays");
-            tokio::spawn(crate::admin::serve(current, listener));
-        }
+        super::serve_admin(&live).await.map_err(|why| anyhow::Error::msg(source.say(why)))?;
         tokio::spawn(Reloader::new(source, origin, live.clone()).run(hangups));
         let (listen, tls) = (listener.local_addr()?, live.get().tls.is_some());
         tracing::info!(%listen, tls, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
