@@ -116,14 +116,16 @@ written here: whole numbers as whole numbers, sections as sections.
 {{- include "s3veil.config.text" (dict "config" $config "context" .context "values" .values) }}
 {{- end }}
 
-{{/* The sidecar's: the same on loopback. It ends after the application, so there is nothing to wait for. */}}
+{{/* The sidecar's: the same on loopback, with limits of its own. */}}
 {{- define "s3veil.config.sidecar" -}}
 {{- $config := omit (deepCopy .values.config) "tls" }}
 {{- $sidecar := .values.sidecar }}
 {{- $_ := set $config "listen" (printf "127.0.0.1:%s" (include "s3veil.number" $sidecar.port)) }}
 {{- $_ := set $config "admin" (set ($config.admin | default dict) "listen" $sidecar.adminListen) }}
 {{- $_ := set $config "auth" (set ($config.auth | default dict) "mode" $sidecar.auth) }}
-{{- $_ := set $config "limits" (merge (dict "drain_delay_secs" 0) ($sidecar.limits | default dict) ($config.limits | default dict)) }}
+{{- $limits := $config.limits | default dict }}
+{{- range $key, $value := $sidecar.limits }}{{ $_ := set $limits $key $value }}{{ end }}
+{{- $_ := set $config "limits" $limits }}
 {{- include "s3veil.config.complete" (dict "config" $config) }}
 {{- include "s3veil.config.text" (dict "config" $config "context" .context "values" .values) }}
 {{- end }}
