@@ -31,8 +31,8 @@ counts too.
 - alert: S3veilIntegrityFailure
   expr: >-
     sum by (namespace, operation) (
-    increase(s3veil_integrity_failures_total{ {{- $sel -}} }[10m])
-    or (s3veil_integrity_failures_total{ {{- $sel -}} } unless s3veil_integrity_failures_total{ {{- $sel -}} } offset 10m)
+    increase(s3veil_integrity_failures_total{ {{- $sel -}} }[10m]) > 0
+    or (s3veil_integrity_failures_total{ {{- $sel -}} } unless s3veil_integrity_failures_total{ {{- $sel -}} } offset 10m > 0)
     ) > 0
   for: 0m
   severity: critical
@@ -112,8 +112,8 @@ counts too.
 - alert: S3veilPlaintextReads
   expr: >-
     sum by (namespace) (
-    increase(s3veil_plaintext_reads_total{ {{- $sel -}} }[10m])
-    or (s3veil_plaintext_reads_total{ {{- $sel -}} } unless s3veil_plaintext_reads_total{ {{- $sel -}} } offset 10m)
+    increase(s3veil_plaintext_reads_total{ {{- $sel -}} }[10m]) > 0
+    or (s3veil_plaintext_reads_total{ {{- $sel -}} } unless s3veil_plaintext_reads_total{ {{- $sel -}} } offset 10m > 0)
     ) > 0
   for: 0m
   severity: warning
