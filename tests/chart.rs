@@ -93,22 +93,96 @@ fn the_sidecar_listens_on_loopback_and_is_taken_by_the_program() {
     let objects = template(&helm, &app, &wide);
     let config = accepted(&proxy_toml(&objects), "sidecar-app");
     assert!(config.listen.ip().is_loopback(), "{}", config.listen);
-    assert_eq!(objects.matches("127.0.0.1:8333\n").count() + objects.matches("\"127.0.0.1:8333\"]").count(), 4);
+    // The flag wins over the file and the environment: in the Deployment and in the Job.
+    let flags: Vec<&str> = objects.split("--listen").skip(1).collect();
+    assert_eq!(flags.len(), 2, "{objects}");
+    for rest in flags {
+        let address = rest.trim_start_matches([',', ' ', '\n', '-', '"']);
+        assert!(address.starts_with("127.0.0.1:8333"), "{address}");
+    }
+}
+
+/// The keys that the program knows in a section: it lists them where it refuses one that it does not know.
+fn known(section: &str) -> BTreeSet<String> {
+    let base = [
+        ("store", "endpoint = 'http://s'\ncredentials.default = { access_key = 'a', secret_key = 's' }"),
+        ("kms.k", "kind = 'local'\npath = '/k'\nmaster_key = 's'"),
+        ("policy", "bucket = '*'\nek = 'main'"),
+        ("auth.identities", "name = 'a'\naccess_key = 'a'\nsecret_key = 's'"),
+        ("admin", "listen = '127.0.0.1:1'"),
+    ];
+    let mut text = String::new();
+    if section.is_empty() {
+        text.push_str("zzz = 1\n");
+    }
+    let mut seen = section.is_empty();
+    for (name, inside) in base {
+        let header = if ["policy", "auth.identities"].contains(&name) {
+            format!("[[{name}]]")
+        } else {
+            format!("[{name}]")
+        };
+        text.push_str(&format!("{header}\n{inside}\n"));
+        if name == section {
+            text.push_str("zzz = 1\n");
+            seen = true;
+        }
+    }
+    if !seen {
+        text.push_str(&format!("[{section}]\nzzz = 1\n"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy.toml");
+    fs::write(&file, text).unwrap();
+    let why = Config::load(&file, &[]).unwrap_err();
+    let line = why.lines().find(|line| line.contains("zzz: there is no such key"));
+    let line = line.unwrap_or_else(|| panic!("[{section}]: {why}"));
+    let (_, list) = line.split_once("write one of: ").unwrap();
+    list.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_schema_of_the_values_has_the_programs_keys() {
+    let text = fs::read_to_string(root().join("charts/s3veil/values.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let config = &schema["properties"]["config"]["properties"];
+    let names = |properties: &serde_json::Value| -> BTreeSet<String> {
+        properties.as_object().unwrap().keys().cloned().collect()
+    };
+    let mut top = names(config);
+    // Written by the value `tls`.
+    top.insert("tls".to_owned());
+    assert_eq!(top, known(""));
+    for section in ["store", "state", "cache", "auth", "admin", "log", "traces"] {
+        assert_eq!(names(&config[section]["properties"]), known(section), "[{section}]");
+    }
+    assert_eq!(names(&schema["definitions"]["limits"]["properties"]), known("limits"), "[limits]");
+    assert_eq!(names(&config["policy"]["items"]["properties"]), known("policy"), "[[policy]]");
+    let identity = &config["auth"]["properties"]["identities"]["items"]["properties"];
+    assert_eq!(names(identity), known("auth.identities"), "[[auth.identities]]");
 }
 
 /// The names that begin with `s3veil_` in a text.
 fn metrics(text: &str) -> BTreeSet<String> {
     text.match_indices("s3veil_")
-        .filter(|(at, _)| !text[..*at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_'))
+        .filter(|(at, _)| {
+            !text[..*at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
+        })
         .map(|(at, _)| {
-            text[at..].chars().take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
+            text[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
+                .collect()
         })
         .collect()
 }
 
 #[test]
 fn every_metric_of_alerts_and_dashboard_is_one_of_the_program() {
-    let declared = metrics(&fs::read_to_string(root().join("src/metrics.rs")).unwrap());
+    let parts =
+        fs::read_dir(root().join("src/metrics")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let sources = parts.chain([root().join("src/metrics.rs")]).map(|file| fs::read_to_string(file).unwrap());
+    let declared = metrics(&sources.collect::<String>());
     let mut missing = BTreeSet::new();
     for file in ["templates/_alerts.tpl", "dashboards/s3veil.json"] {
         let text = fs::read_to_string(root().join("charts/s3veil").join(file)).unwrap();

@@ -104,7 +104,9 @@ pub async fn run(
     match command {
         KeyCommand::Create { name, if_missing } => match in_time(kms.create(&name)).await {
             Err(Error::Exists(_)) if if_missing => done(json, "found", &name, "", out),
-            created => created.map_err(anyhow::Error::from).and_then(|()| done(json, "created", &name, "", out)),
+            created => {
+                created.map_err(anyhow::Error::from).and_then(|()| done(json, "created", &name, "", out))
+            }
         },
         KeyCommand::List => list(json, kms, out).await,
         KeyCommand::Info { name } => show(json, &in_time(kms.describe(&name)).await?, out),
