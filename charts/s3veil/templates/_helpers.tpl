@@ -112,8 +112,8 @@ Environment variables: those of `secrets` that name some, then `env`.
 {{- end }}
 
 {{/*
-Mounts of what both forms have: the configuration, secrets, configMaps, tokens. Each is a directory: a file that is mounted by
-itself (subPath) would never change under s3veil.
+Mounts of what both forms have: the configuration, secrets, configMaps, tokens. Each is a directory: a file that is mounted
+by itself (subPath) would never change under s3veil.
 */}}
 {{- define "s3veil.volumeMounts" -}}
 - name: {{ .prefix }}config
@@ -139,8 +139,8 @@ itself (subPath) would never change under s3veil.
 {{- end }}
 
 {{/*
-Their volumes. `mode`: the rights of secret files. With an fsGroup (gateway) its group reads them; a sidecar is a guest in a pod
-that may have none, and the files are mounted in its container only.
+Their volumes. `mode`: the rights of secret files, in decimal: 288 is 0440, as the gateway's pod has an fsGroup; 292 is 0444,
+as a sidecar is a guest in a pod that may have none, and the files are mounted in its container only.
 */}}
 {{- define "s3veil.volumes" -}}
 {{- $context := .context }}
