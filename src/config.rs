@@ -157,12 +157,13 @@ fn explain_all(errors: impl IntoIterator<Item = figment::Error>, figment: &Figme
 }
 
 /// Whether a variable, without its prefix, is a setting. Some that begin alike are not: s3veil's own, and those that
-/// Kubernetes gives every pod beside a service by the name of s3veil (`S3VEIL_PORT`, `S3VEIL_SERVICE_HOST`, ...).
+/// Kubernetes gives every pod beside a service whose name begins with s3veil (`S3VEIL_PORT`, `S3VEIL_ADMIN_SERVICE_HOST`, ...):
+/// no setting outside of a section goes on so. The steps of a key are joined by dots here.
 fn is_setting(variable: &str) -> bool {
-    let name = variable.to_ascii_lowercase();
-    let own = ["tools", "config", "master_key"].contains(&name.as_str());
-    let kubernetes = name == "port" || name.starts_with("port_") || name.starts_with("service_");
-    !own && !kubernetes
+    let name = format!("_{}_", variable.to_ascii_lowercase());
+    let own = ["_tools_", "_config_", "_master_key_"].contains(&name.as_str());
+    let kubernetes = ["_port_", "_service_host_", "_service_port_"].iter().any(|part| name.contains(part));
+    !own && (name.contains('.') || !kubernetes)
 }
 
 /// One mistake: file, key, value, remedy. The value of a secret is not shown.

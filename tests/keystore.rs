@@ -336,8 +336,22 @@ async fn the_key_commands() {
     let kms = open(&path);
     let kms = kms.as_ref();
     for name in ["main", "old", "worn"] {
-        command(kms, false, KeyCommand::Create { name: ek(name) }).await.0.unwrap();
+        command(kms, false, KeyCommand::Create { name: ek(name), if_missing: false }).await.0.unwrap();
     }
+    // A second time is an error, unless it is said that it may be; either way the key stays the one that it was.
+    let before = fs::read(path.join("main.ek")).unwrap();
+    let again = |if_missing| command(kms, true, KeyCommand::Create { name: ek("main"), if_missing });
+    assert!(again(false).await.0.is_err());
+    let (found, json) = again(true).await;
+    found.unwrap();
+    assert_eq!(parse(&json), serde_json::json!({ "name": "main", "done": "found" }));
+    assert_eq!(fs::read(path.join("main.ek")).unwrap(), before);
+    let missing = KeyCommand::Create { name: ek("late"), if_missing: true };
+    let (_, json) = command(kms, true, missing).await;
+    assert_eq!(parse(&json), serde_json::json!({ "name": "late", "done": "created" }));
+    let late = KeyCommand::Delete { name: ek("late"), confirm: Some(ek("late")) };
+    command(kms, false, late).await.0.unwrap();
+
     let (_, json) = command(kms, true, KeyCommand::Disable { name: ek("old"), confirm: None }).await;
     assert_eq!(parse(&json), serde_json::json!({ "name": "old", "done": "disabled" }));
 

@@ -286,6 +286,11 @@ async fn the_environment_wins_over_the_file_and_names_it() {
             .env("S3VEIL_SERVICE_HOST", "10.0.0.1")
             .env("S3VEIL_PORT", "tcp://10.0.0.1:8333")
             .env("S3VEIL_PORT_8333_TCP_ADDR", "10.0.0.1")
+            // And of others whose names begin so.
+            .env("S3VEIL_ADMIN_SERVICE_HOST", "10.0.0.2")
+            .env("S3VEIL_ADMIN_SERVICE_PORT_ADMIN", "9333")
+            .env("S3VEIL_ADMIN_PORT", "tcp://10.0.0.2:9333")
+            .env("S3VEIL_GATEWAY_PORT_8333_TCP_PROTO", "tcp")
             .env("S3VEIL_MASTER_KEY", std::fs::read_to_string(keys.join("master.key")).unwrap().trim())
             .envs(more.iter().copied())
             .output()

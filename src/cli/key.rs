@@ -32,6 +32,9 @@ pub enum KeyCommand {
     Create {
         /// Its name.
         name: EkName,
+        /// It is good if it is there already: for what runs at every start.
+        #[arg(long)]
+        if_missing: bool,
     },
     /// List the EKs.
     List,
@@ -99,10 +102,12 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let KeyRequest { json, command } = request;
     match command {
-        KeyCommand::Create { name } => {
-            in_time(kms.create(&name)).await?;
-            done(json, "created", &name, "", out)
-        }
+        KeyCommand::Create { name, if_missing } => match in_time(kms.create(&name)).await {
+            Err(Error::Exists(_)) if if_missing => done(json, "found", &name, "", out),
+            created => {
+                created.map_err(anyhow::Error::from).and_then(|()| done(json, "created", &name, "", out))
+            }
+        },
         KeyCommand::List => list(json, kms, out).await,
         KeyCommand::Info { name } => show(json, &in_time(kms.describe(&name)).await?, out),
         KeyCommand::Disable { name, confirm } => {
