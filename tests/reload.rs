@@ -608,7 +608,8 @@ async fn the_program_sees_a_change_and_a_hangup() {
         let reply = exchange(admin, request).await.unwrap();
         String::from_utf8(reply.bytes().to_vec()).unwrap()
     };
-    assert_eq!(page("/readyz").await, "kms 'local': ok\n");
+    let ready = |kms: &str| format!("store '{}': ok\nkms '{kms}': ok\n", store.endpoint);
+    assert_eq!(page("/readyz").await, ready("local"));
     assert_eq!(put(to, "/b/k", b"hello").await.status, 200);
 
     // Kubernetes' links. The policy names another KMS, and that is what readiness shows.
@@ -619,7 +620,7 @@ async fn the_program_sees_a_change_and_a_hangup() {
     assert_ne!(second, text);
     publish(&mount, "2", &second);
     program.logged(READ, 1).await;
-    assert_eq!(page("/readyz").await, "kms 'second': ok\n");
+    assert_eq!(page("/readyz").await, ready("second"));
     assert_eq!(get(to, "/b/k").await.bytes(), b"hello");
 
     // Back, and broken, and mended.
@@ -648,6 +649,6 @@ async fn the_program_sees_a_change_and_a_hangup() {
     // The admin listener goes on as well, though the file has none by now.
     publish(&mount, "7", &text.replace("admin.listen", "# admin.listen"));
     program.logged("admin.listen: a change takes a restart", 1).await;
-    assert_eq!(page("/readyz").await, "kms 'local': ok\n");
+    assert_eq!(page("/readyz").await, ready("local"));
     assert_eq!(put(to, "/b/k", b"hello").await.status, 200);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{HttpClient, HttpError};
@@ -17,6 +18,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::Deserialize;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
@@ -170,12 +172,12 @@ impl HttpClient for Collector {
         let mut request = request.map(body::full);
         request.headers_mut().extend(self.headers.clone());
         let client = self.client.clone();
-        let sent = self.runtime.spawn(tokio::time::timeout(PATIENCE, async move {
+        let exchange = async move {
             let (head, body) = client.request(request).await?.into_parts();
-            let body = http_body_util::BodyExt::map_err(body, Into::into);
-            let bytes = body::gather(http_body_util::BodyExt::boxed_unsync(body), ANSWER).await?;
+            let bytes = body::gather(body.map_err(Into::into).boxed_unsync(), ANSWER).await?;
             Ok::<_, HttpError>(Response::from_parts(head, bytes))
-        }));
-        sent.await??
+        };
+        // Its timer is the runtime's too.
+        self.runtime.spawn(async move { timeout(PATIENCE, exchange).await? }).await?
     }
 }

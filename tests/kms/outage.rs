@@ -83,7 +83,8 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
     let proxy = Arc::new(Proxy::start_with_kms(&store.endpoint, &settings, POLICY).await);
     assert_eq!(put(proxy.address, "/plain/k", b"plain").await.status, 200);
     assert_eq!(put(proxy.address, "/cold/before", b"cold").await.status, 200);
-    assert_eq!(page(&proxy, "/readyz").await, (200, "kms 'test': ok\n".to_owned()));
+    let ready = format!("store '{}': ok\nkms 'test': ok\n", store.endpoint);
+    assert_eq!(page(&proxy, "/readyz").await, (200, ready.clone()));
 
     let stop = Arc::<AtomicBool>::default();
     let (clients, done) = load(&proxy, &stop);
@@ -145,7 +146,7 @@ async fn k_07_cached_keys_go_on_others_are_turned_away_and_all_comes_back_by_its
     tokio::time::timeout(Duration::from_secs(60), back)
         .await
         .expect("within the longest pause of the circuit");
-    assert_eq!(page(&proxy, "/readyz").await, (200, "kms 'test': ok\n".to_owned()));
+    assert_eq!(page(&proxy, "/readyz").await, (200, ready));
     assert_eq!(get(proxy.address, "/cold-0/k").await.bytes(), b"x");
 
     stop.store(true, Ordering::Relaxed);
