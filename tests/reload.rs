@@ -18,10 +18,11 @@ use s3veil::kms::local::init_dev;
 use s3veil::kms::{EkName, Kms};
 use s3veil::reload::{Reloader, Source};
 use s3veil::seal::Envelope;
-use support::client::{Reply, exchange, full, get, get_range, put, send_as, signed};
+use support::client::{Reply, exchange, exchange_on, full, get, get_range, put, send_as, signed};
 use support::memory::MemoryStore;
 use support::program::Program;
 use support::proxy::{ACCESS_KEY, SECRET_KEY, pattern};
+use support::tls::{Authority, Issued, connect};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -320,6 +321,66 @@ async fn a_disabled_ek_does_not_keep_an_identity_in_force() {
     served.looks().await;
     assert_eq!(served.ask("s").await.code(), "SignatureDoesNotMatch");
     assert_eq!(served.ask("t").await.code(), "KMS.DisabledException");
+}
+
+/// `[tls]` comes, stays as it was where its files break, changes and goes: from connection to connection.
+#[tokio::test]
+async fn tls_changes_for_the_connections_to_come() {
+    let good = format!("{POLICY}{}", one("a", "\"s\""));
+    let mut served = Served::start(&good).await;
+    let authority = Authority::new("authority");
+    for name in ["one", "two"] {
+        let Issued { certificate, key } = authority.issue(2040);
+        fs::write(served.path(&format!("{name}.crt")), certificate).unwrap();
+        fs::write(served.path(&format!("{name}.key")), key).unwrap();
+    }
+    let with = |served: &Served, certificate: &str, key: &str| {
+        let (certificate, key) = (served.path(certificate), served.path(key));
+        format!("[tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n{good}")
+    };
+    let client = authority.client(rustls::ALL_VERSIONS, &[], None);
+    let over_tls = |address| {
+        let client = client.clone();
+        async move {
+            let stream = connect(address, &client).await.ok()?;
+            let request = signed(address, "GET", "/b/none", &[], BodyHash::Unsigned).map(|()| full(""));
+            Some(exchange_on(stream, request).await?.code())
+        }
+    };
+    let (address, refused) = (served.address, Some("SignatureDoesNotMatch".to_owned()));
+    let rooms = served.live.get().rooms.clone();
+    assert_eq!(
+        (get(address, "/b/none").await.code(), over_tls(address).await),
+        (refused.clone().unwrap(), None)
+    );
+
+    served.write(&with(&served, "one.crt", "one.key"));
+    served.looks().await;
+    assert_eq!(
+        (get(address, "/b/none").await.status.as_u16(), over_tls(address).await),
+        (400, refused.clone())
+    );
+
+    // Broken files are no reason to refuse another secret.
+    fs::write(served.path("one.key"), "").unwrap();
+    served.write(&with(&served, "one.crt", "one.key").replace("\"s\"", &format!("{SECRET_KEY:?}")));
+    served.looks().await;
+    assert_eq!(over_tls(address).await.as_deref(), Some("NoSuchKey"));
+    // But one to broken files is.
+    let (lines, _guard) = Lines::start();
+    served.write(&with(&served, "two.crt", "one.key"));
+    served.looks().await;
+    let said = lines.take();
+    assert!(said.contains(BROKEN) && said.contains("tls.key_file: "), "{said}");
+    assert_eq!(over_tls(address).await.as_deref(), Some("NoSuchKey"));
+
+    served.write(&with(&served, "two.crt", "two.key"));
+    served.looks().await;
+    assert_eq!(over_tls(address).await, refused);
+    served.write(&good);
+    served.looks().await;
+    assert_eq!((get(address, "/b/none").await.code(), over_tls(address).await), (refused.unwrap(), None));
+    assert!(Arc::ptr_eq(&rooms, &served.live.get().rooms));
 }
 
 #[tokio::test]

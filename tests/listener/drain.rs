@@ -73,7 +73,7 @@ async fn http1(to: SocketAddr) -> http1::SendRequest<AnyBody> {
 
 #[tokio::test]
 async fn what_is_at_work_finishes_and_nothing_new_begins() {
-    let mut served = Served::start("limits.drain_delay_secs = 2").await;
+    let mut served = Served::start("limits.drain_delay_secs = 4").await;
     let to = served.program.address;
     assert_eq!(served.metric("s3veil_draining").await.as_deref(), Some("0"));
 

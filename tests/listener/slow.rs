@@ -111,7 +111,7 @@ async fn http1_on(
 
 #[tokio::test]
 async fn connections_without_a_request() {
-    let (_store, proxy) = start("limits.keep_alive_secs = 2\nlimits.header_secs = 1").await;
+    let (_store, proxy) = start("limits.keep_alive_secs = 4\nlimits.header_secs = 1").await;
     let to = proxy.address;
     // HTTP/1: longer than a head may take, and not for good.
     let (mut sender, connection) = http1_on(TcpStream::connect(to).await.unwrap()).await;
@@ -178,7 +178,7 @@ async fn what_is_at_work_is_not_idle() {
         let held = store.hold_next_of(http::Method::GET);
         let read = tokio::spawn(exchange(to, get(to, "/b/k")));
         held.met().await;
-        sleep(SECOND * 3 / 2).await;
+        sleep(SECOND * 5 / 4).await;
         held.release();
         assert_eq!(read.await.unwrap().unwrap().bytes(), b"abcd");
     }

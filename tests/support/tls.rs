@@ -134,7 +134,7 @@ pub fn over_http2<B>(request: Request<B>) -> Request<B> {
     let (mut parts, body) = request.into_parts();
     let host = parts.headers.remove("host").unwrap();
     let mut uri = parts.uri.into_parts();
-    uri.authority = Some(Host::from_maybe_shared(host.as_bytes().to_vec()).unwrap());
+    uri.authority = Some(host.to_str().unwrap().parse::<Host>().unwrap());
     uri.scheme = Some(Scheme::HTTPS);
     parts.uri = Uri::from_parts(uri).unwrap();
     Request::from_parts(parts, body)
