@@ -196,7 +196,8 @@ impl Log {
         if span.is_disabled() {
             return;
         }
-        span.record("otel.name", self.operation).record("s3veil.operation", self.operation);
+        span::name(span, self.operation);
+        span.record("s3veil.operation", self.operation);
         span.record("http.response.status_code", status);
         span.record("s3veil.bytes_in", self.received.get()).record("s3veil.bytes_out", bytes_out);
         let texts = [

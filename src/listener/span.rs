@@ -5,6 +5,7 @@
 
 use http::Request;
 use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
@@ -17,7 +18,6 @@ use crate::body::ByteBody;
 pub(super) fn of(request: &Request<ByteBody>, id: &str) -> Span {
     let span = tracing::info_span!(
         "request",
-        otel.name = Empty,
         otel.kind = "server",
         otel.status_code = Empty,
         http.request.method = %request.method(),
@@ -38,4 +38,9 @@ pub(super) fn of(request: &Request<ByteBody>, id: &str) -> Span {
         span.set_parent(parent).ok();
     }
     span
+}
+
+/// Names it by what was asked for. A span that has begun has a name already, and no field changes that.
+pub(super) fn name(span: &Span, operation: &'static str) {
+    span.context().span().update_name(operation);
 }
