@@ -115,14 +115,17 @@ async fn refused(lines: &Lines, store: &MemoryStore, proxy: &Proxy) {
     let to = proxy.address;
     get(to, "/b/.s3veil/x").await;
     let line = lines.one().await;
-    has(&line, serde_json::json!({ "status": 403, "level": "INFO", "bucket": "b", "key": ".s3veil/x" }));
+    has(
+        &line,
+        serde_json::json!({ "status": 403, "level": "INFO", "blame": "client", "bucket": "b", "key": ".s3veil/x" }),
+    );
     assert!(line["why"].as_str().unwrap().contains("AccessDenied"), "{line}");
 
     store.fail_next(Fault::Close);
     store.fail_next(Fault::Close);
     get(to, "/b/dir/k").await;
     let line = lines.one().await;
-    has(&line, serde_json::json!({ "status": 503, "level": "WARN" }));
+    has(&line, serde_json::json!({ "status": 503, "level": "WARN", "blame": "store" }));
 
     let path = "/b/dir/k?X-Amz-Signature=very-secret&X-Amz-Security-Token=hidden";
     let mut head = signed(to, "GET", path, &[], BodyHash::Unsigned);

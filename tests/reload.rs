@@ -307,7 +307,8 @@ async fn an_ek_that_comes_later_brings_the_configuration_into_force() {
     served.kms().create(&EkName::parse("later").unwrap()).await.unwrap();
     wait().await;
     served.looks().await;
-    assert!(lines.take().contains(READ));
+    let told = lines.take();
+    assert!(told.contains(READ), "{} failed: {told}", served.reloads("failed"));
     let reply = served.ask("s").await;
     assert_eq!(reply.header("x-amz-server-side-encryption-aws-kms-key-id"), "later");
 }

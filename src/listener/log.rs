@@ -179,7 +179,7 @@ impl Log {
             ($level:ident) => {
                 tracing::$level!(
                     target: "access", id, store_id, %method, path, operation, bucket, key, identity, ek, status,
-                    bytes_in, bytes_out, head_micros, micros, why
+                    bytes_in, bytes_out, head_micros, micros, blame = blame.map(Blame::as_str), why
                 )
             };
         }

@@ -17,7 +17,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::s3::{Blame, Code};
+use crate::s3::Code;
 
 /// Bounds of the histograms of times, in seconds.
 const SECONDS: [f64; 15] =
@@ -229,13 +229,7 @@ impl Metrics {
 
     /// An answer is an error of s3veil's own.
     pub fn error(&self, operation: &str, code: Code) {
-        let blame = match code.blame() {
-            Blame::Client => "client",
-            Blame::Kms => "kms",
-            Blame::Proxy => "proxy",
-            Blame::Store => "store",
-        };
-        self.errors.with_label_values(&[operation, blame]).inc();
+        self.errors.with_label_values(&[operation, code.blame().as_str()]).inc();
         if code == Code::ObjectIntegrityError {
             self.tampered(operation);
         }

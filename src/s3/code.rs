@@ -17,6 +17,18 @@ pub enum Blame {
     Store,
 }
 
+impl Blame {
+    /// In a word, for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Kms => "kms",
+            Self::Proxy => "proxy",
+            Self::Store => "store",
+        }
+    }
+}
+
 macro_rules! codes {
     ($( $(#[$doc:meta])* $name:ident $(= $wire:literal)? , $status:literal, $blame:ident; )*) => {
         /// An S3 error code.
