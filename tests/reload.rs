@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http::Method;
@@ -33,9 +34,27 @@ const BROKEN: &str = "the configuration can't be used; the one before stays in f
 #[derive(Clone, Default)]
 struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
 
-impl std::io::Write for Lines {
+thread_local! {
+    static KEPT: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
+/// Writes to the lines of the thread that writes. One log for all tests, from before the first of them: with one for each,
+/// where the log is asked for the first time by two of them at once, tracing can take a line for one that nobody wants.
+struct Log;
+
+impl Log {
+    fn start() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init());
+    }
+}
+
+impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        KEPT.with_borrow(|kept| match kept {
+            Some(Lines(lines)) => lines.lock().unwrap().write(bytes),
+            None => Ok(bytes.len()),
+        })
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -43,12 +62,21 @@ impl std::io::Write for Lines {
     }
 }
 
+/// Until then lines are kept.
+struct Keeping;
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        KEPT.set(None);
+    }
+}
+
 impl Lines {
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+    fn start() -> (Self, Keeping) {
+        Log::start();
         let lines = Self::default();
-        let writer = lines.clone();
-        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        (lines, tracing::subscriber::set_default(log))
+        KEPT.set(Some(lines.clone()));
+        (lines, Keeping)
     }
 
     /// What has been logged since the last call.
@@ -80,6 +108,7 @@ impl Served {
 
     /// `listen`: as the configuration has it. It serves on loopback in any case.
     async fn start_at(listen: &str, more: &str) -> Self {
+        Log::start();
         Self::start_with(listen, more, Vec::new()).await
     }
 
