@@ -1,11 +1,12 @@
 //! What the program says about itself: completions, as a real shell takes them, and man pages, as a real formatter does.
 
-mod support;
+#[path = "support/servers.rs"]
+mod servers;
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use support::servers::{skip, tool};
+use servers::{skip, tool};
 
 /// Runs s3veil with these arguments.
 fn s3veil(arguments: &[&str]) -> Output {
@@ -60,7 +61,9 @@ fn each_shell_has_completions() {
         }
     }
     let unknown = s3veil(&["completions", "csh"]);
-    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("possible values"));
+    assert!(
+        !unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("possible values")
+    );
 }
 
 #[test]

@@ -33,7 +33,6 @@ STARTS = 20
 
 # Everything that is in the image: rights, owner, name.
 FILES = f"""
-drwxr-xr-x 0 /
 -rw-r--r-- 0 /LICENSE
 drwxr-xr-x 0 /etc
 -rw-r--r-- 0 /etc/group
@@ -49,8 +48,8 @@ drwxr-xr-x 0 /var/lib
 drwxr-xr-x {USER} /var/lib/s3veil
 """
 
-# The ports within the image's own network. The store is another s3veil, the embedded one of `s3veil dev`.
-STORE, STORE_TLS, S3, ADMIN = 8333, 8443, 8000, 9333
+# Ports of this network, which nobody else has.
+S3, ADMIN, STORE, STORE_TLS = 8333, 9333, 9000, 9443
 IDENTITY = ("s3veil", "s3veil-dev-secret")
 
 # The store's names: one that only DNS knows, one that only /etc/hosts does.
@@ -67,27 +66,22 @@ admin.listen = "127.0.0.1:{ADMIN}"
 """
 
 
-def main(root, image, pushed, aws):
-    config = json.loads(pathlib.Path(image).read_text())["OCIv1"]["config"]
+def main(root, image, pushed, tools):
+    config = json.loads(image.read_text())["OCIv1"]["config"]
     settings(config)
     files(root)
     program(root / "s3veil")
     size(root, pushed)
-    with tempfile.TemporaryDirectory(prefix="s3veil-image-") as place:
-        container = Container(root, pathlib.Path(place), config)
-        said = container.run("--version")
-        assert said == f"s3veil {config['Labels']['org.opencontainers.image.version']}\n", said
-        container.run("key", "create", "main")
-        with container.start("dev", "--data", "/var/lib/s3veil/dev"):
-            answers(STORE)
-            # The same body that the store must not hold.
-            body = random.Random(7).randbytes(1 << 20)
-            transfers(aws, STORE, "plain-store", body)
-            transfers_through(container, aws, body)
-            held = list((container.volume / "dev/objects").rglob("*"))
-            assert len([path for path in held if path.is_file() and path.stat().st_size > len(body)]) == 3, held
-            assert not any(body[:64] in path.read_bytes() for path in held if path.is_file())
-        start_up(container)
+    # Goes with the namespace, as all that is mounted in it.
+    place = image.parent
+    mount("-t", "tmpfs", "tmpfs", place)
+    container = Container(root, place, config)
+    try:
+        runs(container, tools, place)
+    except BaseException:
+        container.log.seek(0)
+        sys.stderr.write(container.log.read())
+        raise
     print("the image: good")
 
 
@@ -110,11 +104,10 @@ def files(root):
     """Nothing but what must be there, and nothing that the user could change."""
     runtime = {root / "etc/hosts", root / "etc/resolv.conf"}
     found = []
-    for path in sorted([root, *root.rglob("*")]):
+    for path in sorted(root.rglob("*")):
         if path not in runtime:
             status = path.lstat()
-            name = "/" + str(path.relative_to(root)).removeprefix(".")
-            found.append(f"{stat.filemode(status.st_mode)} {status.st_uid} {name}")
+            found.append(f"{stat.filemode(status.st_mode)} {status.st_uid} /{path.relative_to(root)}")
     assert found == FILES.split("\n")[1:-1], "\n".join(found)
     roots = (root / "etc/ssl/certs/ca-certificates.crt").read_text()
     assert roots.count("BEGIN CERTIFICATE") > 50
@@ -132,7 +125,7 @@ def program(path):
 
 def size(root, pushed):
     whole = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    layers = sum(path.stat().st_size for path in pathlib.Path(pushed).iterdir() if re.fullmatch("[0-9a-f]{64}", path.name))
+    layers = sum(path.stat().st_size for path in pushed.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name))
     program = (root / "s3veil").stat().st_size
     mib = lambda size: f"{size / (1 << 20):.1f} MiB"
     print(f"the image: {mib(whole)}, of which the program is {mib(program)}; {mib(layers)} as pushed (compressed)")
@@ -142,11 +135,29 @@ def size(root, pushed):
 # --- how it runs ------------------------------------------------------------------------------------------------------
 
 
+def runs(container, tools, place):
+    said = container.run("--version")
+    assert said == f"s3veil {container.config['Labels']['org.opencontainers.image.version']}\n", said
+    container.run("key", "create", "main")
+    body = random.Random(7).randbytes(1 << 20)
+    with container.start("dev", "--data", "/var/lib/s3veil/dev"):
+        answers(S3)
+        transfers(tools, "dev", body)
+    with store(tools, place / "store"):
+        in_front_of(container, tools, body)
+    # Each came there, and none as it was.
+    held = [path for path in place.rglob("*") if path.is_file() and not path.is_relative_to(container.root)]
+    assert len([path for path in held if path.stat().st_size > len(body)]) == 3, held
+    assert not any(body[:64] in path.read_bytes() for path in held)
+    first_process(container)
+    start_up(container)
+
+
 class Container:
     """The image's root, mounted so that it can't be changed, with what a user would mount: configuration and a volume."""
 
     def __init__(self, image, place, config):
-        self.config = config
+        self.config, self.place, self.log = config, place, (place / "log").open("a+")
         self.root, self.volume, self.etc = place / "root", place / "volume", place / "etc"
         for directory in (self.root, self.volume, self.etc):
             directory.mkdir()
@@ -161,7 +172,6 @@ class Container:
         authority = Authority(BY_HOSTS)
         (place / "roots").write_bytes(authority.pem)
 
-        mount("--make-rprivate", "/")
         mount("--bind", image, self.root)
         mount("-o", "remount,bind,ro", self.root)
         for source, target in {
@@ -169,18 +179,27 @@ class Container:
             self.etc: "etc/s3veil",
             place / "hosts": "etc/hosts",
             place / "resolv.conf": "etc/resolv.conf",
-            place / "roots": "etc/ssl/certs/ca-certificates.crt",
         }.items():
             mount("--bind", source, self.root / target)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         name_server()
         authority.forward(STORE_TLS, STORE)
 
+    @contextlib.contextmanager
+    def roots(self):
+        """With the root of the store's certificate in the place of the image's roots."""
+        place = self.root / "etc/ssl/certs/ca-certificates.crt"
+        mount("--bind", self.place / "roots", place)
+        yield
+        subprocess.run(["umount", place], check=True)
+
     def command(self, arguments, variables):
         return {
             "args": [*self.config["Entrypoint"], *(arguments or self.config["Cmd"])],
             "env": dict(entry.split("=", 1) for entry in self.config["Env"]) | variables,
             "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": self.log,
         }
 
     def enter(self):
@@ -194,15 +213,15 @@ class Container:
 
     def run(self, *arguments):
         done = subprocess.run(
-            **self.command(arguments, {}), preexec_fn=self.enter, capture_output=True, text=True, timeout=60
+            **self.command(arguments, {}), preexec_fn=self.enter, text=True, timeout=60
         )
-        assert done.returncode == 0, done
+        assert done.returncode == 0, (arguments, done.returncode)
         return done.stdout
 
     @contextlib.contextmanager
     def start(self, *arguments, **variables):
         """With the image's own command if there are no arguments. It must end well when it is told to."""
-        process = subprocess.Popen(**self.command(arguments, variables), preexec_fn=self.enter, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(**self.command(arguments, variables), preexec_fn=self.enter)
         try:
             yield process
             process.terminate()
@@ -212,16 +231,19 @@ class Container:
             process.wait()
 
 
-def transfers_through(container, aws, body):
-    """By the image's own command; the store is found by DNS, then by /etc/hosts and over TLS with the system's roots."""
+def in_front_of(container, tools, body):
+    """By the image's own command; the store is found by DNS, then by /etc/hosts and over TLS, with the system's roots."""
     with container.start():
         answers(S3)
         assert fetch(ADMIN, "/healthz") == fetch(ADMIN, "/readyz") == 200
-        transfers(aws, S3, "by-dns", body)
-    with container.start(S3VEIL_STORE__ENDPOINT=f"https://{BY_HOSTS}:{STORE_TLS}"):
+        transfers(tools, "by-dns", body)
+    with container.roots(), container.start(S3VEIL_STORE__ENDPOINT=f"https://{BY_HOSTS}:{STORE_TLS}"):
         answers(S3)
-        transfers(aws, S3, "by-hosts", body)
-    # As the first process of a container: there a signal that nobody asked for is dropped.
+        transfers(tools, "by-hosts", body)
+
+
+def first_process(container):
+    """The first process of a container does not get a signal that it has not asked for."""
     command = container.command((), {})
     command["args"] = ["unshare", "--pid", "--fork", *("--root", container.root), *("--setuid", str(USER)), *command["args"]]
     process = subprocess.Popen(**command)
@@ -234,7 +256,7 @@ def transfers_through(container, aws, body):
         process.kill()
 
 
-def transfers(aws, port, bucket, body):
+def transfers(tools, bucket, body):
     """A PUT and a GET with the AWS CLI."""
     with tempfile.TemporaryDirectory() as place:
         environment = {
@@ -247,7 +269,7 @@ def transfers(aws, port, bucket, body):
         sent, back = pathlib.Path(place) / "sent", pathlib.Path(place) / "back"
         sent.write_bytes(body)
         for command in (["mb", f"s3://{bucket}"], ["cp", sent, f"s3://{bucket}/a"], ["cp", f"s3://{bucket}/a", back]):
-            command = [aws, "--endpoint-url", f"http://127.0.0.1:{port}", "s3", *command]
+            command = [tools / "aws", "--endpoint-url", f"http://127.0.0.1:{S3}", "s3", *command]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
             assert done.returncode == 0, done
         assert back.read_bytes() == body
@@ -288,6 +310,31 @@ def mount(*arguments):
 
 
 # --- what is around it --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def store(tools, data):
+    """MinIO."""
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data),
+        "MINIO_ROOT_USER": IDENTITY[0],
+        "MINIO_ROOT_PASSWORD": IDENTITY[1],
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+        "MINIO_CI_CD": "1",
+    }
+    command = [tools / "minio", "server", data, "--quiet", "--address", f"127.0.0.1:{STORE}"]
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL)
+    try:
+        answers(STORE)
+        while fetch(STORE, "/minio/health/ready") != 200:
+            assert process.poll() is None, "MinIO has ended"
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def background(function, *arguments):
@@ -369,4 +416,4 @@ class Authority:
         background(serve)
 
 
-main(pathlib.Path(sys.argv[1]), *sys.argv[2:])
+main(*map(pathlib.Path, sys.argv[1:]))

@@ -34,6 +34,7 @@ impl Dev {
              `s3veil serve` with identities of your own",
             self.listen
         );
+        let stop = super::asked_to_stop()?;
         // The embedded store logs what a client does wrong as its own error.
         let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
         log.start().map_err(anyhow::Error::msg)?;
@@ -52,7 +53,7 @@ impl Dev {
             .await
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
         print!("{}", welcome(listener.local_addr()?, &self.data));
-        crate::listener::serve(Arc::new(Live::new(app)), listener, super::asked_to_stop()).await;
+        crate::listener::serve(Arc::new(Live::new(app)), listener, stop).await;
         Ok(())
     }
 }

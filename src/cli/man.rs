@@ -38,5 +38,7 @@ fn write(command: &Command, directory: &Path) -> std::io::Result<()> {
 }
 
 fn page(command: &Command) -> clap_mangen::Man {
-    clap_mangen::Man::new(command.clone()).source(concat!("s3veil ", env!("CARGO_PKG_VERSION"))).manual("s3veil")
+    clap_mangen::Man::new(command.clone())
+        .source(concat!("s3veil ", env!("CARGO_PKG_VERSION")))
+        .manual("s3veil")
 }

@@ -14,7 +14,9 @@ mod unseal;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A transparent encrypting reverse proxy for S3.
 #[derive(Debug, Parser)]
@@ -105,16 +107,12 @@ pub fn harden() {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => {
-            tokio::select! { _ = interrupted => {}, _ = terminated.recv() => {} }
-        }
-        Err(_) => {
-            interrupted.await.ok();
-        }
-    }
+/// Listens for SIGINT and SIGTERM from now on, and ends when one has come. To be called before anybody can know that s3veil is
+/// there: the first process of a container never gets a signal that it does not listen for.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT can't be listened for")?;
+    let mut terminated = signal(SignalKind::terminate()).context("SIGTERM can't be listened for")?;
+    Ok(async move {
+        tokio::select! { _ = interrupted.recv() => {}, _ = terminated.recv() => {} }
+    })
 }

@@ -26,6 +26,7 @@ impl Serve {
         let source = Source::new(self.file.config.clone(), flags);
         // Before the file is read: whoever changes it meanwhile and says so is heard.
         let hangups = signal(SignalKind::hangup()).context("SIGHUP can't be listened for")?;
+        let stop = super::asked_to_stop()?;
         let (config, origin) = source.read().map_err(anyhow::Error::msg)?;
         config.log.start().map_err(anyhow::Error::msg)?;
         let listen = config.listen;
@@ -46,7 +47,7 @@ impl Serve {
         }
         tokio::spawn(Reloader::new(source, origin, live.clone()).run(hangups));
         tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "s3veil serves");
-        crate::listener::serve(live, listener, super::asked_to_stop()).await;
+        crate::listener::serve(live, listener, stop).await;
         Ok(())
     }
 }
