@@ -38,6 +38,7 @@ impl Dev {
                  `s3veil serve` with identities of your own"
             );
         }
+        let mut stops = super::Stops::listen()?;
         // The embedded store logs what a client does wrong as its own error.
         let log = LogConfig { level: "info,s3s=off,s3s_fs=off".into(), ..LogConfig::default() };
         crate::telemetry::start(&log, None).map_err(anyhow::Error::msg)?;
@@ -56,7 +57,6 @@ impl Dev {
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
-        let mut stops = super::Stops::listen()?;
         let live = Arc::new(Live::new(app));
         let admin = super::serve_admin(&live).await.map_err(anyhow::Error::msg)?;
         print!("{}", welcome(listener.local_addr()?, admin.expect("it is configured"), &self.data));

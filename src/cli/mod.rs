@@ -1,11 +1,13 @@
 //! The command line: a file per command.
 
+mod completions;
 mod config;
 mod dev;
 mod embedded;
 mod gc;
 mod inspect;
 pub mod key;
+mod man;
 mod object;
 mod serve;
 mod unseal;
@@ -46,6 +48,10 @@ enum Command {
     Gc(gc::Gc),
     /// Open a raw stored body without any store: with its envelope, its name and the KMS.
     Unseal(unseal::Unseal),
+    /// Print the completions of a shell.
+    Completions(completions::Completions),
+    /// Print the manual as a man page, or write a page for every command.
+    Man(man::Man),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +82,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Inspect(command) => command.run().await,
         Command::Gc(command) => command.run().await,
         Command::Unseal(command) => command.run().await,
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     }
 }
 
@@ -130,7 +138,8 @@ async fn serve_admin(live: &Arc<Live>) -> Result<Option<SocketAddr>, String> {
     Ok(Some(address))
 }
 
-/// The signals that ask the process to end, heard from the start: one that comes twice counts twice.
+/// The signals that ask the process to end, heard from before anybody can know that s3veil is there: the first process of a
+/// container never gets a signal that it does not listen for. One that comes twice counts twice.
 struct Stops {
     interrupts: Signal,
     terminations: Signal,
