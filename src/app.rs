@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::admin::{Admin, Shown, ShownIdentity};
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::handler::{KnownDefaults, LongForms, Manifests, Rooms, Sizes};
+use crate::handler::{Detached, KnownDefaults, LongForms, Manifests, Rooms, Sizes};
 use crate::kms;
 use crate::listener::{Limits, Tls};
 use crate::metrics::Metrics;
@@ -62,7 +62,7 @@ impl App {
     ///
     /// Errors: a message that names the key, its value and the remedy.
     pub fn build(config: Config) -> Result<Self, String> {
-        Self::assemble(config, Arc::default(), LongForms::default(), None, None)
+        Self::assemble(config, Arc::default(), Default::default(), None, None)
     }
 
     /// The same in the place of this one. Metrics and limits of the process go on, and so do the rooms that requests are done
@@ -74,9 +74,9 @@ impl App {
         // The one limit that is theirs.
         let same_idle = self.limits.client_idle.as_secs() == config.limits.client_idle_secs;
         let rooms = (keep_rooms && same_idle).then(|| self.rooms.clone());
-        let forms = self.rooms.long_forms.clone();
+        let of_process = (self.rooms.long_forms.clone(), self.rooms.detached.clone());
         let tls = self.tls.clone();
-        let mut next = Self::assemble(config, self.metrics.clone(), forms, rooms, tls)?;
+        let mut next = Self::assemble(config, self.metrics.clone(), of_process, rooms, tls)?;
         if let (None, Some(admin)) = (&next.admin, &self.admin) {
             next.admin =
                 Some(Arc::new(admin.before(next.rooms.clone(), shown(&next.policy, &next.authenticator))));
@@ -89,7 +89,7 @@ impl App {
     fn assemble(
         config: Config,
         metrics: Arc<Metrics>,
-        long_forms: LongForms,
+        (long_forms, detached): (LongForms, Detached),
         rooms: Option<Arc<Rooms>>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, String> {
@@ -113,6 +113,7 @@ impl App {
                     uploads: config.state.build()?,
                     defaults: KnownDefaults::default(),
                     long_forms,
+                    detached,
                     client_idle: limits.client_idle,
                 })
             }

@@ -183,8 +183,10 @@ impl Reloader {
                 self.failed(failure, news);
             }
         }
-        // Rooms that were tried have shown their KMSs as theirs.
-        self.live.get().rooms.keys.show(&metrics);
+        // Rooms that were tried have shown their KMSs and their store as theirs.
+        let rooms = self.live.get().rooms.clone();
+        rooms.keys.show(&metrics);
+        rooms.backend.show();
     }
 
     /// `news`: it is told if it is the same as the last one.

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 async fn admin_page(proxy: &Proxy, path: &str) -> (u16, String) {
-    let request = http::Request::get(path).header("host", "admin").body(full("")).unwrap();
+    let request = http::Request::get(path).header("host", "localhost").body(full("")).unwrap();
     let reply = exchange(proxy.admin().await, request).await.unwrap();
     (reply.status.as_u16(), String::from_utf8(reply.bytes().to_vec()).unwrap())
 }

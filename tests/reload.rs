@@ -695,7 +695,7 @@ async fn the_program_sees_a_change_and_a_hangup() {
     let to = program.address;
     program.logged("s3veil serves", 1).await;
     let page = async |path: &str| {
-        let request = http::Request::get(path).header("host", "admin").body(full("")).unwrap();
+        let request = http::Request::get(path).header("host", "localhost").body(full("")).unwrap();
         let reply = exchange(admin, request).await.unwrap();
         String::from_utf8(reply.bytes().to_vec()).unwrap()
     };

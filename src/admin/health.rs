@@ -32,7 +32,7 @@ pub(super) struct KmsHealth {
     pub up: bool,
     away_secs: Option<u64>,
     why: Option<String>,
-    /// The KMS has answered this process for so short a time that keys of it are still in the cache.
+    /// Keys of it are in the cache: while it is away, what they open and seal goes on.
     cached_keys_go_on: bool,
 }
 
@@ -70,13 +70,18 @@ fn line(kind: &str, name: &str, away: Option<u64>, carries: bool, why: &Option<S
 impl Admin {
     /// Asks whoever has not been heard of lately, all at once.
     pub(super) async fn health(&self) -> Health {
+        let keys = &self.rooms.keys;
         let kms = self.kmss.iter().map(|(name, eks)| async move {
-            KmsHealth::new(name, self.rooms.keys.health(name, eks).await, |answered| {
-                answered.is_some_and(|at| at.elapsed() < self.rooms.keys.ttl())
-            })
+            KmsHealth::new(name, keys.health(name, eks).await, || keys.has_keys_of(name))
         });
-        let store = self.rooms.backend.health();
+        // It goes on though whoever asked has run out of patience: the next one finds what came of it.
+        let rooms = self.rooms.clone();
+        let store = tokio::spawn(async move { rooms.backend.health().await });
         let (store, kms) = tokio::join!(store, futures_util::future::join_all(kms));
+        let store = store.unwrap_or_else(|why| {
+            let why = format!("s3veil failed over it: {why}");
+            backend::Health::Away { since: Instant::now(), why }
+        });
         Health {
             draining: self.metrics.listener.draining.get() > 0,
             store: StoreHealth::new(self.rooms.backend.endpoint(), store),
@@ -101,16 +106,16 @@ impl StoreHealth {
 }
 
 impl KmsHealth {
-    fn new(name: &str, health: kms::Health, carries: impl FnOnce(Option<Instant>) -> bool) -> Self {
+    fn new(name: &str, health: kms::Health, carries: impl FnOnce() -> bool) -> Self {
         let name = name.to_owned();
         match health {
             kms::Health::Up => Self { name, up: true, away_secs: None, why: None, cached_keys_go_on: true },
-            kms::Health::Away { since, why, answered } => Self {
+            kms::Health::Away { since, why } => Self {
                 name,
                 up: false,
                 away_secs: Some(since.elapsed().as_secs()),
                 why: Some(why),
-                cached_keys_go_on: carries(answered),
+                cached_keys_go_on: carries(),
             },
         }
     }

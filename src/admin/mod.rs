@@ -7,8 +7,9 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -18,6 +19,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::handler::Rooms;
 use crate::kms::EkName;
@@ -96,22 +99,45 @@ fn by_kms(shown: &Shown) -> BTreeMap<String, Vec<EkName>> {
     kmss
 }
 
+/// Connections at once: probes, Prometheus and some pages. Whoever comes beyond them waits.
+const CONNECTIONS: usize = 64;
+
+/// How long a connection may last. Everybody here asks briefly, and who takes nothing of an answer must not hold a place.
+const LASTS: Duration = Duration::from_secs(60);
+
 /// Serves until the process ends. `current`: what is shown and changed, asked for at each request.
 pub async fn serve(current: impl Fn() -> Arc<Admin> + Clone + Send + 'static, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = places.clone().acquire_owned().await.expect("it is never closed");
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let local = stream.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let current = current.clone();
         let service = service_fn(move |request| {
             let admin = current();
-            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            async move { Ok::<_, Infallible>(admin.answer(&request, local).await) }
         });
-        tokio::spawn(
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service),
-        );
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            timeout(LASTS, connection).await.ok();
+            drop(place);
+        });
     }
+}
+
+/// Whether a request is to this machine by a name that is nobody else's. A web page of a stranger may have its own name lead
+/// here, and would then read what only this machine is shown (DNS rebinding).
+fn is_local_name<B>(request: &Request<B>) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or("?");
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// What there is, and how it is asked for.
@@ -132,8 +158,13 @@ impl Admin {
         }
     }
 
-    async fn answer<B>(&self, request: &Request<B>) -> Page {
+    /// `local`: it came by loopback.
+    async fn answer<B>(&self, request: &Request<B>, local: bool) -> Page {
         let mut page = match (request.method(), request.uri().path()) {
+            _ if local && !is_local_name(request) => text(
+                StatusCode::FORBIDDEN,
+                "ask by an IP address or as localhost: this is for this machine\n",
+            ),
             (&Method::GET | &Method::HEAD, "/") => page::html(),
             (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.health().await.page(),

@@ -10,6 +10,20 @@ use crate::s3::error::chain;
 /// What is read of an error document, in bytes.
 const DOCUMENT: usize = 64 * 1024;
 
+/// Why nothing can be done at the store.
+pub(super) struct Trouble {
+    /// The key, its value and the remedy.
+    pub(super) why: String,
+    /// It answers, and does not take s3veil's signature.
+    pub(super) refused: bool,
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self { why, refused: false }
+    }
+}
+
 impl Backend {
     /// Asks the store for its buckets, with each of the credentials. Gives a note for each that may not list them, which
     /// is no mistake.
@@ -22,7 +36,7 @@ impl Backend {
         for name in names {
             match self.ask(name).await {
                 Ok(note) => notes.extend(note),
-                Err(why) => wrong.push(why),
+                Err(Trouble { why, .. }) => wrong.push(why),
             }
         }
         // A store that is away is so for all of them.
@@ -33,7 +47,7 @@ impl Backend {
     /// Asks with one of the credentials. Gives a note if it may not list buckets.
     ///
     /// Errors: a mistake that names the key, its value and the remedy.
-    pub(super) async fn ask(&self, name: &str) -> Result<Option<String>, String> {
+    pub(super) async fn ask(&self, name: &str) -> Result<Option<String>, Trouble> {
         let request = StoreRequest {
             method: Method::GET,
             bucket: None,
@@ -43,10 +57,11 @@ impl Backend {
             body: StoreBody::empty(),
             signer: Some(name.to_owned()),
         };
-        match self.send(request).await {
+        // Past what takes note of answers: here it counts what the answer says.
+        match self.attempt(request).await {
             Ok(answer) if answer.status().is_success() => Ok(None),
             Ok(answer) => self.judge(name, answer).await.map(Some),
-            Err(why) => Err(self.away(&why)),
+            Err(why) => Err(self.away(&why).into()),
         }
     }
 
@@ -56,12 +71,13 @@ impl Backend {
     }
 
     /// An answer that is an error: a mistake in the configuration, or a note.
-    async fn judge(&self, name: &str, answer: StoreResponse) -> Result<String, String> {
+    async fn judge(&self, name: &str, answer: StoreResponse) -> Result<String, Trouble> {
         let status = answer.status();
         let text = match peek(answer.into_body(), DOCUMENT).await {
             Ok((bytes, _)) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(why) => {
-                return Err(format!("store.endpoint: '{}' broke off its answer: {why}", self.endpoint()));
+                let why = format!("store.endpoint: '{}' broke off its answer: {why}", self.endpoint());
+                return Err(why.into());
             }
         };
         let element = |name: &str| {
@@ -73,18 +89,21 @@ impl Backend {
         let said = format!("the store answers {} {code}: {message}", status.as_u16());
         match code {
             "AuthorizationHeaderMalformed" => {
-                Err(format!("store.region: '{}': {said}. Correct the region", self.region))
+                Err(format!("store.region: '{}': {said}. Correct the region", self.region).into())
             }
             "InvalidAccessKeyId"
             | "SignatureDoesNotMatch"
             | "InvalidToken"
             | "ExpiredToken"
             | "InvalidClientTokenId" => {
-                Err(format!("store.credentials.{name}: {said}. Correct access_key and secret_key"))
+                let why = format!("store.credentials.{name}: {said}. Correct access_key and secret_key");
+                Err(Trouble { why, refused: true })
             }
-            "RequestTimeTooSkewed" => Err(format!("store: {said}. Set this machine's clock")),
+            "RequestTimeTooSkewed" => {
+                Err(Trouble { why: format!("store: {said}. Set this machine's clock"), refused: true })
+            }
             _ if status.is_server_error() => {
-                Err(format!("store.endpoint: '{}': {said}. Look at the store", self.endpoint()))
+                Err(format!("store.endpoint: '{}': {said}. Look at the store", self.endpoint()).into())
             }
             _ => Ok(format!(
                 "Store credentials '{name}': {said}. No mistake, if they need not list all buckets."

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::check::Trouble;
 use super::{Backend, Error, StoreResponse};
 use crate::metrics::StoreMetrics;
 use crate::s3::error::chain;
@@ -46,7 +47,14 @@ struct State {
     /// When it was last heard of, whatever was heard.
     seen: Option<Instant>,
     took: Option<Duration>,
-    away: Option<(Instant, String)>,
+    away: Option<Away>,
+}
+
+struct Away {
+    since: Instant,
+    why: String,
+    /// It answers, and does not know s3veil's credentials: only what succeeds with them ends that.
+    refused: bool,
 }
 
 impl Known {
@@ -58,36 +66,44 @@ impl Known {
         &self.metrics
     }
 
-    /// It has answered.
-    pub(super) fn answered(&self) {
+    /// It has answered: with success, or with a refusal that may be about one object.
+    fn answered(&self, success: bool) {
         let mut state = self.lock();
+        let refused = state.away.as_ref().is_some_and(|away| away.refused);
+        if refused && !success {
+            return;
+        }
         state.seen = Some(Instant::now());
         if state.away.take().is_some() {
-            self.metrics.up(true);
             tracing::info!("the store answers again");
         }
+        // Also if it was another Backend that it was away for.
+        self.metrics.up(true);
     }
 
     /// It has not, or says that it can't.
-    pub(super) fn silent(&self, why: String) {
+    fn silent(&self, why: String, refused: bool) {
         let mut state = self.lock();
         let now = Instant::now();
         state.seen = Some(now);
-        match &mut state.away {
-            Some((_, last)) => *last = why,
-            away => {
-                tracing::warn!(%why, "the store is away");
-                *away = Some((now, why));
-                self.metrics.up(false);
-            }
+        let since = state.away.as_ref().map_or(now, |away| away.since);
+        if state.away.is_none() {
+            tracing::warn!(%why, "the store is away");
         }
+        state.away = Some(Away { since, why, refused });
+        self.metrics.up(false);
+    }
+
+    /// Nothing is known any more: whoever wants to know has to ask.
+    fn doubt(&self) {
+        self.lock().seen = None;
     }
 
     fn health(&self) -> (Health, bool) {
         let state = self.lock();
         let (health, recent) = match &state.away {
             None => (Health::Up { took: state.took }, RECENT),
-            Some((since, why)) => (Health::Away { since: *since, why: why.clone() }, RECENT_AWAY),
+            Some(away) => (Health::Away { since: away.since, why: away.why.clone() }, RECENT_AWAY),
         };
         (health, state.seen.is_some_and(|at| at.elapsed() < recent))
     }
@@ -109,13 +125,18 @@ impl Backend {
         let begun = Instant::now();
         match timeout(PATIENCE, self.ask("default")).await {
             Ok(Ok(_)) => {
-                self.known.answered();
+                self.known.answered(true);
                 self.known.lock().took = Some(begun.elapsed());
             }
-            Ok(Err(why)) => self.known.silent(why),
-            Err(_) => self.known.silent(format!("no answer in {} s", PATIENCE.as_secs())),
+            Ok(Err(Trouble { why, refused })) => self.known.silent(why, refused),
+            Err(_) => self.known.silent(format!("no answer in {} s", PATIENCE.as_secs()), false),
         }
         self.known.health().0
+    }
+
+    /// Shows in the metrics how it is: after another store has been shown there.
+    pub fn show(&self) {
+        self.known.metrics.up(matches!(self.known.health().0, Health::Up { .. }));
     }
 
     /// The store's address, for whoever wants to know.
@@ -123,23 +144,23 @@ impl Backend {
         format!("{}://{}", self.scheme, self.authority)
     }
 
-    /// Takes note of how a request went. What the store says of itself by a status of 500 or more may be about one object, and
-    /// says nothing here; nor does what is the request's own fault, or its body's.
+    /// Takes note of how a request went. What the store says of itself by a status of 500 or more, and a time that has run out,
+    /// may be about one object, and where it points elsewhere about one bucket; what is the request's own fault, or its
+    /// body's, says nothing.
     pub(super) fn note(&self, result: &Result<StoreResponse, Error>) {
         match result {
             Ok(answer) if answer.status().is_server_error() => {}
-            Ok(_) => self.known.answered(),
+            Ok(answer) => self.known.answered(answer.status().is_success()),
             Err(Error::Unreachable(why)) if broken_by_body(why.as_ref()) => {}
-            Err(why @ (Error::Unreachable(_) | Error::Timeout | Error::Elsewhere(..))) => {
-                self.known.silent(chain(why));
-            }
-            Err(Error::Sign(_) | Error::Address(_) | Error::Credentials(_)) => {}
+            Err(why @ Error::Unreachable(_)) => self.known.silent(chain(why), false),
+            Err(Error::Timeout) => self.known.doubt(),
+            Err(Error::Elsewhere(..) | Error::Sign(_) | Error::Address(_) | Error::Credentials(_)) => {}
         }
     }
 }
 
 /// Whether the request ended because its own body did: a client that went away, or sent what it did not announce.
-fn broken_by_body(why: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn broken_by_body(why: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(why);
     while let Some(error) = next {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {

@@ -32,7 +32,7 @@ use crate::metrics::StoreMetrics;
 use crate::net::{Connector, NetConfig, root_files};
 use body::Payload;
 use expect::expect_continue;
-use health::Known;
+use health::{Known, broken_by_body};
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
@@ -235,12 +235,14 @@ impl Backend {
     /// behind, and send its plaintext to whoever the store names.
     pub async fn send(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
         let again = request.repeat();
-        match self.attempt(request).await {
+        let result = match self.attempt(request).await {
             Err(Error::Unreachable(why)) if again.is_some() && was_closed(&why) => {
                 self.attempt(again.expect("checked by the guard")).await
             }
             result => result,
-        }
+        };
+        self.note(&result);
+        result
     }
 
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
@@ -256,14 +258,16 @@ impl Backend {
         );
         let result = self.exchange(request, progress).instrument(span.clone()).await;
         let status = match &result {
-            Ok(response) => response.status().as_str().to_owned(),
-            Err(Error::Timeout) => "timeout".to_owned(),
-            Err(Error::Elsewhere(status, _)) => status.as_str().to_owned(),
-            Err(_) => "unreachable".to_owned(),
+            Ok(response) => Ok(response.status()),
+            Err(Error::Elsewhere(status, _)) => Ok(*status),
+            Err(Error::Timeout) => Err("timeout"),
+            Err(Error::Unreachable(why)) if broken_by_body(why.as_ref()) => Err("client"),
+            Err(_) => Err("unreachable"),
         };
-        span.record("http.response.status_code", status.as_str());
-        self.known.metrics().request(&method, &status, begun.elapsed());
-        self.note(&result);
+        if let Ok(status) = status {
+            span.record("http.response.status_code", status.as_u16());
+        }
+        self.known.metrics().request(&method, status, begun.elapsed());
         result
     }
 

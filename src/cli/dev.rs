@@ -46,11 +46,11 @@ impl Dev {
             .with_context(|| format!("--data: '{}' can't be made", self.data.display()))?;
         let keys = self.data.join("keys");
         init_dev(&keys).await.with_context(|| format!("--data: '{}'", self.data.display()))?;
-        let store_secret = random_secret()?;
+        let (store_secret, token) = (random_secret()?, random_secret()?);
         let store = super::embedded::start(&self.data.join("objects"), ACCESS_KEY, &store_secret).await?;
 
         let config: Config =
-            toml::from_str(&configuration((self.listen, self.admin), store, &store_secret, &keys))
+            toml::from_str(&configuration((self.listen, self.admin, &token), (store, &store_secret), &keys))
                 .context("the development configuration is the program's own")?;
         let app = App::build(config).map_err(anyhow::Error::msg)?;
         app.probe().await.map_err(anyhow::Error::msg)?;
@@ -59,7 +59,7 @@ impl Dev {
             .with_context(|| format!("--listen: '{}' can't be bound. Name another port", self.listen))?;
         let live = Arc::new(Live::new(app));
         let admin = super::serve_admin(&live).await.map_err(anyhow::Error::msg)?;
-        print!("{}", welcome(listener.local_addr()?, admin.expect("it is configured"), &self.data));
+        print!("{}", welcome(listener.local_addr()?, (admin.expect("it is configured"), &token), &self.data));
         crate::listener::serve(live, listener, async || stops.next().await).await;
         Ok(())
     }
@@ -67,16 +67,15 @@ impl Dev {
 
 /// What `proxy.toml` would say.
 fn configuration(
-    (listen, admin): (SocketAddr, SocketAddr),
-    store: SocketAddr,
-    store_secret: &str,
+    (listen, admin, token): (SocketAddr, SocketAddr, &str),
+    (store, store_secret): (SocketAddr, &str),
     keys: &Path,
 ) -> String {
     let (path, master) = (toml_string(keys), toml_string(&keys.join("master.key")));
     format!(
         r#"
         listen = "{listen}"
-        admin = {{ listen = "{admin}", token = "{SECRET_KEY}" }}
+        admin = {{ listen = "{admin}", token = "{token}" }}
         [store]
         endpoint = "http://{store}"
         credentials.default = {{ access_key = "{ACCESS_KEY}", secret_key = "{store_secret}" }}
@@ -101,17 +100,17 @@ fn toml_string(path: &Path) -> String {
     toml::Value::from(path.display().to_string()).to_string()
 }
 
-/// The store's secret lives as long as this process: nobody else gets at the store.
+/// Secrets of the store and of the status page live as long as this process: nobody else gets at them.
 fn random_secret() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).context("no random bytes")?;
     Ok(hex::encode(bytes))
 }
 
-fn welcome(listen: SocketAddr, admin: SocketAddr, data: &Path) -> String {
+fn welcome(listen: SocketAddr, (admin, token): (SocketAddr, &str), data: &Path) -> String {
     format!(
         "s3veil serves S3 on http://{listen}. Objects are sealed; look at what is stored in {}.\n\
-         Its status page is at http://{admin}/ (token: {SECRET_KEY}).\n\
+         Its status page is at http://{admin}/ (admin token: {token}).\n\
          Paste this into another terminal:\n\n\
          export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AWS_REGION=us-east-1\n\
          aws --endpoint-url http://{listen} s3 mb s3://demo\n\

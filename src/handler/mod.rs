@@ -5,6 +5,7 @@ mod bucket;
 mod composite;
 mod copy;
 mod delete;
+mod detached;
 mod encryption;
 mod error;
 mod forward;
@@ -54,11 +55,14 @@ pub struct Rooms {
     pub defaults: KnownDefaults,
     /// How many forms may hold a part in memory at once.
     pub long_forms: LongForms,
+    /// What goes on without its client.
+    pub detached: Detached,
     /// How long a client may send nothing of a body.
     pub client_idle: Duration,
 }
 
 pub use composite::Manifests;
+pub use detached::Detached;
 pub use encryption::KnownDefaults;
 pub use list::Sizes;
 pub use multipart::{Collector, Kept, StateConfig, Upload, Uploads};

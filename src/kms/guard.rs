@@ -84,8 +84,6 @@ pub enum Health {
         since: Instant,
         /// What the last call got.
         why: String,
-        /// When it answered last, if it ever has answered this process.
-        answered: Option<Instant>,
     },
 }
 
@@ -94,9 +92,7 @@ impl State {
         let silent = |circuit: &&Circuit| self.answered.is_none_or(|at| at < circuit.since);
         match self.circuits.values().filter(silent).min_by_key(|circuit| circuit.since) {
             None => Health::Up,
-            Some(circuit) => {
-                Health::Away { since: circuit.since, why: circuit.why.clone(), answered: self.answered }
-            }
+            Some(circuit) => Health::Away { since: circuit.since, why: circuit.why.clone() },
         }
     }
 }

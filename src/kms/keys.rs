@@ -235,9 +235,9 @@ impl Keys {
         self.sources.guards.values().for_each(Guard::show);
     }
 
-    /// How long a DEK is kept: so long cached keys go on while their KMS is away.
-    pub fn ttl(&self) -> Duration {
-        self.ttl
+    /// Whether there are DEKs of a KMS in the cache, which go on while it is away.
+    pub fn has_keys_of(&self, kms: &str) -> bool {
+        self.writes.any(|id| id.kms == kms) || self.reads.any(|id| id.asked.kms == kms)
     }
 
     /// Forgets every DEK, and those that a KMS is just being asked for.

@@ -170,6 +170,11 @@ where
         waiting.await.unwrap_or_else(|why| Err(Error::Unavailable(why.to_string())))
     }
 
+    /// Whether a key is kept that belongs to any of these.
+    pub(super) fn any(&self, of: impl Fn(&K) -> bool) -> bool {
+        self.cache.iter().any(|(id, kept)| of(&id) && self.holds(kept.asked))
+    }
+
     /// Keeps a key that came by another way.
     pub(super) async fn put(&self, id: K, key: Arc<T>, asked: Asked) {
         self.cache.insert(id.clone(), self.kept(key, asked)).await;

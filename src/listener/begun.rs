@@ -12,19 +12,24 @@ use super::paced::Paced;
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long to wait for more of a preface that has begun: what has come is still there, and wakes nobody.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait for more of a preface that has begun, at first and at the most: what has come is still there, and wakes
+/// nobody.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Waits until the first bytes tell the protocol, and leaves them where they are. Whether it is HTTP/2.
 ///
 /// Errors: TimedOut; UnexpectedEof for a client that goes away; the connection's own.
 pub(super) async fn begun(stream: &Paced, patience: Duration) -> io::Result<bool> {
     timeout(patience, async {
-        let mut first = [0; PREFACE.len()];
+        let (mut first, mut pause) = ([0; PREFACE.len()], PAUSE);
         loop {
             match stream.peek(&mut first).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                len if len < PREFACE.len() && PREFACE.starts_with(&first[..len]) => sleep(PAUSE).await,
+                len if len < PREFACE.len() && PREFACE.starts_with(&first[..len]) => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
                 len => return Ok(len == PREFACE.len() && first == PREFACE),
             }
         }

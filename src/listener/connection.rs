@@ -78,9 +78,9 @@ impl Door {
         Self { live, metrics, places: Places::default(), crowded: Seldom::default(), busy: Seldom::default() }
     }
 
-    /// Requests at work.
+    /// Requests at work, and what goes on of those whose clients have gone.
     pub(super) fn requests(&self) -> usize {
-        self.places.taken()
+        self.places.taken().max(self.live.get().rooms.detached.count())
     }
 
     /// Looks at the certificate.
@@ -160,7 +160,8 @@ impl Door {
         // Once: a request ends with what it has begun with, and sees nothing of another configuration.
         let app = self.live.get();
         let place = self.places.take(app.limits.in_flight);
-        let (body, waiting) = Lingering::boxed(body, &parts.headers);
+        // What is still read of a body that nobody wants is no head of the next request.
+        let (body, waiting) = Lingering::boxed(body, &parts.headers, pulse.beat());
         let mut answer = match place {
             Some(_) => answer(app, Request::from_parts(parts, body)).await,
             None => {
@@ -172,7 +173,9 @@ impl Door {
                         "limits.in_flight is reached; more requests are answered with SlowDown"
                     );
                 }
-                slow_down(&parts.method, parts.uri.path())
+                let answer = slow_down(&parts.method, parts.uri.path());
+                self.metrics.turned_away(answer.status());
+                answer
             }
         };
         if old && (waiting.still() || phases.now() > Phase::Serving) {

@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::pulse::Beat;
 use crate::body::{BoxError, ByteBody};
 
 /// How long, and how many bytes, are read on.
@@ -27,6 +28,8 @@ const BYTES: usize = 256 * 1024 * 1024;
 pub(super) struct Lingering {
     inner: Option<Incoming>,
     waiting: Waiting,
+    /// The connection is at work as long as this is read.
+    beat: Option<Beat>,
 }
 
 /// Whether the client waits for a sign before it sends, and has had none: then there is nothing to read, and reading would
@@ -44,10 +47,11 @@ impl Waiting {
 }
 
 impl Lingering {
-    pub(super) fn boxed(inner: Incoming, headers: &HeaderMap) -> (ByteBody, Waiting) {
+    pub(super) fn boxed(inner: Incoming, headers: &HeaderMap, beat: Beat) -> (ByteBody, Waiting) {
         let waits = headers.contains_key(header::EXPECT) && !inner.is_end_stream();
         let waiting = Waiting(Arc::new(waits.into()));
-        (Self { inner: Some(inner), waiting: waiting.clone() }.boxed_unsync(), waiting)
+        let body = Self { inner: Some(inner), waiting: waiting.clone(), beat: Some(beat) };
+        (body.boxed_unsync(), waiting)
     }
 }
 
@@ -84,7 +88,9 @@ impl Drop for Lingering {
         };
         // Without a runtime the process is ending, and the connection with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let beat = self.beat.take();
         runtime.spawn(timeout(TIME, async move {
+            let _beat = beat;
             let mut read = 0;
             while let Some(Ok(frame)) = inner.frame().await {
                 read += frame.data_ref().map_or(0, Bytes::len);

@@ -54,8 +54,14 @@ pub async fn serve(live: Arc<Live>, listener: TcpListener, mut stop: impl AsyncF
     }
     drop(listener);
     drain.enter(Phase::Closing);
+    let detached = live.get().rooms.detached.clone();
+    let over = async {
+        drain.over().await;
+        // Begun by requests whose clients have not waited for it.
+        detached.over().await;
+    };
     tokio::select! {
-        () = drain.over() => tracing::info!("every request has ended"),
+        () = over => tracing::info!("every request has ended"),
         () = sleep(limits.drain) => cut(&door, &drain, "limits.drain_secs is over").await,
         () = stop() => cut(&door, &drain, "asked to end a second time").await,
     }

@@ -43,7 +43,7 @@ pub(super) enum Verdict {
     Part,
 }
 
-/// A request at work. It ends with the value.
+/// A request at work, or the rest of its body. It ends with the value.
 pub(super) struct Beat(Arc<Pulse>);
 
 impl Pulse {
@@ -94,10 +94,16 @@ impl Pulse {
     /// A request has come.
     pub(super) fn request(self: &Arc<Self>, http2: bool) -> Beat {
         let mut state = self.state();
-        state.active += 1;
         state.head_since = None;
         state.fresh = false;
         state.http2 = http2;
+        drop(state);
+        self.beat()
+    }
+
+    /// Something is at work that belongs to a request.
+    pub(super) fn beat(self: &Arc<Self>) -> Beat {
+        self.state().active += 1;
         Beat(self.clone())
     }
 

@@ -145,7 +145,7 @@ impl Default for Metrics {
             store: StoreMetrics {
                 requests: make.counters(
                     "s3veil_store_requests_total",
-                    "Requests to the store by method and its status, or unreachable, timeout or refused",
+                    "Requests to the store by method and status; unreachable, timeout; client where its body broke off",
                     &["method", "status"],
                 ),
                 seconds: make.seconds(
@@ -223,8 +223,13 @@ impl Metrics {
 
     /// The head of an answer is ready.
     pub fn head(&self, operation: &str, status: StatusCode, took: Duration) {
-        self.requests.with_label_values(&[operation, status.as_str()]).inc();
+        self.requests.with_label_values(&[operation, parts::label(&status)]).inc();
         self.seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+    }
+
+    /// A request is turned away before it is looked at.
+    pub fn turned_away(&self, status: StatusCode) {
+        self.requests.with_label_values(&["Unknown", parts::label(&status)]).inc();
     }
 
     /// An answer is an error of s3veil's own.

@@ -2,8 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 use prometheus::{Counter, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+/// A status as a label. A store may answer with any three digits, and those that mean something are few.
+pub(super) fn label(status: &StatusCode) -> &str {
+    match status.canonical_reason() {
+        Some(_) => status.as_str(),
+        // Of s3veil's own making: a client that went away.
+        None if status.as_u16() == 499 => status.as_str(),
+        None => "other",
+    }
+}
 
 /// What is counted of the store.
 #[derive(Clone)]
@@ -14,8 +24,12 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// A request has its answer, or none. `status`: the store's, or why there is none, in a word.
-    pub fn request(&self, method: &Method, status: &str, took: Duration) {
+    /// A request has its answer, or none and a word why.
+    pub fn request(&self, method: &Method, status: Result<StatusCode, &'static str>, took: Duration) {
+        let status = match &status {
+            Ok(status) => label(status),
+            Err(why) => why,
+        };
         let method = match *method {
             Method::GET => "GET",
             Method::HEAD => "HEAD",

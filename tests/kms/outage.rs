@@ -34,7 +34,7 @@ listen = "127.0.0.1:0"
 const PATIENCE: Duration = Duration::from_secs(11);
 
 async fn page(proxy: &Proxy, path: &str) -> (u16, String) {
-    let request = Request::get(path).header("host", "admin").body(full("")).unwrap();
+    let request = Request::get(path).header("host", "localhost").body(full("")).unwrap();
     let reply = exchange(proxy.admin().await, request).await.unwrap();
     (reply.status.as_u16(), String::from_utf8(reply.bytes().to_vec()).unwrap())
 }

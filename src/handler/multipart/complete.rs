@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
-use tracing::Instrument as _;
 
 use super::super::own::unwell;
 use super::super::target::Target;
@@ -62,10 +61,8 @@ pub(super) async fn complete(rooms: &Arc<Rooms>, mut call: Call, body: ByteBody)
     let document = Checked::new(body, payload, rooms.client_idle)?.document(MAX_DOCUMENT).await?;
     let list: CompleteRequest = from_client(&document)?;
     let wanted = wanted(list)?;
-    let rooms = rooms.clone();
-    // It goes on though the client hangs up: what is half done here, another request could not finish.
-    let done = async move { Completion { rooms: &rooms, call: &call }.run(&wanted).await };
-    let done = tokio::spawn(done.in_current_span());
+    let (rooms, detached) = (rooms.clone(), rooms.detached.clone());
+    let done = detached.spawn(async move { Completion { rooms: &rooms, call: &call }.run(&wanted).await });
     done.await
         .map_err(|why| Error::new(Code::InternalError, "The upload was not completed.").caused_by(why))?
 }

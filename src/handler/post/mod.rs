@@ -13,7 +13,6 @@ mod long;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::Instrument as _;
 
 use self::file::File;
 pub use self::file::LongForms;
@@ -49,13 +48,12 @@ pub(super) async fn post_object(
         let written = short(rooms, &call, leave, first, payload).await?;
         return answer::of_write(&call, done, written);
     }
-    let rooms = rooms.clone();
-    // It goes on though the client hangs up. Then the file ends too early, and the upload is removed.
-    let written = async move {
+    let (rooms, detached) = (rooms.clone(), rooms.detached.clone());
+    // If the client hangs up the file ends too early, and the upload is removed.
+    let task = detached.spawn(async move {
         let written = long::write(&rooms, &call, leave, file, first, payload).await?;
         answer::of_write(&call, done, written)
-    };
-    let task = tokio::spawn(written.in_current_span());
+    });
     task.await.map_err(|why| Error::new(Code::InternalError, "The file was not stored.").caused_by(why))?
 }
 
