@@ -180,7 +180,8 @@ fn rates_are_differences() {
     let stub = Stub::start(|turn| {
         let mut status = steady(0);
         status["uptime_secs"] = json!(100.0 + 2.0 * turn as f64);
-        status["latency"] = json!({ "bounds": [0.001, 0.002], "counts": [7, 8, 9] });
+        // As it is before the first request.
+        status["latency"] = json!({ "bounds": [], "counts": [] });
         if turn >= 1 {
             let ok = status["requests"]["total"]["2xx"].as_u64().unwrap();
             status["requests"]["total"]["2xx"] = json!(ok + 5000);
@@ -190,10 +191,10 @@ fn rates_are_differences() {
                 json!(status["crypto_seconds"]["seal"].as_f64().unwrap() + 0.5);
             status["cache"]["read"]["hit"] = json!(status["cache"]["read"]["hit"].as_u64().unwrap() + 3);
             status["cache"]["read"]["miss"] = json!(status["cache"]["read"]["miss"].as_u64().unwrap() + 1);
-            status["latency"]["counts"] = json!([17, 18, 9]);
+            status["latency"] = json!({ "bounds": [0.001, 0.002], "counts": [10, 10, 0] });
         }
         if turn >= 2 {
-            status["latency"]["counts"] = json!([17, 18, 10]);
+            status["latency"]["counts"] = json!([10, 10, 1]);
         }
         Reply::Status(status)
     });

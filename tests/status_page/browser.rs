@@ -96,11 +96,16 @@ impl Browser {
         // 2025-11-25, noon, and a half: a timer's millisecond too early or too late changes no second.
         let stand = json!({ "policy": "pause", "initialVirtualTime": 1_764_072_000.5 });
         self.call("Emulation.setVirtualTimePolicy", stand);
-        self.open_live(url);
+        self.go(url);
     }
 
     /// The same with the machine's clock.
     pub fn open_live(&mut self, url: &str) {
+        self.go(url);
+        self.until("document.readyState === 'complete'");
+    }
+
+    fn go(&mut self, url: &str) {
         let went = self.call("Page.navigate", json!({ "url": url }));
         assert!(went.get("errorText").is_none(), "{went}");
         self.until("document.readyState === 'complete' && location.protocol === 'http:'");
