@@ -1,7 +1,7 @@
 # The image of s3veil: one static program, the system's root certificates, and a user. Nothing else is in it, no shell either.
 #
 #   docker build -t s3veil .          (or: podman build, buildah build)
-#   docker run -p 8333:8333 -p 9333:9333 -v "$PWD/proxy.toml:/etc/s3veil/proxy.toml:ro" s3veil
+#   docker run -p 8333:8333 -e S3VEIL_LISTEN=0.0.0.0:8333 -v "$PWD/proxy.toml:/etc/s3veil/proxy.toml:ro" s3veil
 #
 # docs/operations.md says what it needs. What is built, and how, is in .ci/image/rootfs; .ci/image/test builds the second stage
 # from that, and runs it.

@@ -246,6 +246,12 @@ async fn a_client_that_breaks_off_does_not_make_the_store_away() {
     assert!(exchange(proxy.address, request).await.is_none());
     let head = [("x-amz-checksum-crc32", "AAAAAA==")];
     assert_eq!(send(proxy.address, "PUT", "/b/k", &head, b"body").await.code(), "BadDigest");
+    // Nor does it count as the store's.
+    assert_eq!(metric(&proxy, "s3veil_store_requests_total{method=\"PUT\",status=\"client\"}").await, 1.0);
+    assert_eq!(
+        metric(&proxy, "s3veil_store_requests_total{method=\"PUT\",status=\"unreachable\"}").await,
+        0.0
+    );
     assert_eq!(page(&proxy, "/readyz").await.0, 200);
     assert_eq!(metric(&proxy, "s3veil_store_up").await, 1.0);
 }
@@ -304,6 +310,62 @@ async fn the_status_has_what_the_page_draws() {
         (&true.into(), &true.into())
     );
     assert!(status["uptime_secs"].as_f64().unwrap() > 0.0);
+}
+
+/// The store says "not you" to everything. That it says something makes it no more ready.
+#[tokio::test]
+async fn refused_credentials_stay_refused_until_they_are_taken() {
+    let (store, proxy) = start().await;
+    let address = store.endpoint.clone();
+    for _ in 0..2 {
+        store.fail_next(Fault::Refuse("InvalidAccessKeyId"));
+    }
+    let (status, text) = page(&proxy, "/readyz").await;
+    assert_eq!(status, 503, "{text}");
+    // A client's request is refused in the same way.
+    assert_eq!(get(proxy.address, "/b/k").await.status, 403);
+    let (status, text) = page(&proxy, "/readyz").await;
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("InvalidAccessKeyId"), "{text}");
+    put(proxy.address, "/b/k", b"taken").await;
+    assert_eq!(page(&proxy, "/readyz").await, (200, format!("store '{address}': ok\nkms 'local': ok\n")));
+}
+
+/// What one request meets, another does not: a bucket that is elsewhere, an operation that takes its time.
+#[tokio::test]
+async fn one_bucket_or_one_slow_operation_does_not_make_the_store_away() {
+    let (store, proxy) = start().await;
+    store.fail_next(Fault::Redirect(301, "http://elsewhere.example/b/k"));
+    assert_eq!(get(proxy.address, "/b/k").await.status, 500);
+    assert_eq!(page(&proxy, "/readyz").await.0, 200);
+    let held = store.hold_next_of(http::Method::DELETE);
+    // The store's patience is 2 seconds here.
+    assert_eq!(send(proxy.address, "DELETE", "/b/k", &[], b"").await.status, 503);
+    assert_eq!(
+        metric(&proxy, "s3veil_store_requests_total{method=\"DELETE\",status=\"timeout\"}").await,
+        1.0
+    );
+    assert_eq!(metric(&proxy, "s3veil_store_up").await, 1.0);
+    assert_eq!(page(&proxy, "/readyz").await.0, 200);
+    held.release();
+}
+
+/// A web page of a stranger can have its own name lead to this machine.
+#[tokio::test]
+async fn on_loopback_only_names_of_this_machine_are_answered() {
+    let (_store, proxy) = start().await;
+    let admin = proxy.admin().await;
+    for (host, status) in [
+        ("127.0.0.1:9333", 200),
+        ("localhost:9333", 200),
+        ("[::1]:9333", 200),
+        ("evil.example:9333", 403),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+    ] {
+        let request = http::Request::get("/status.json").header("host", host).body(full("")).unwrap();
+        assert_eq!(exchange(admin, request).await.unwrap().status.as_u16(), status, "{host}");
+    }
 }
 
 /// Many ask at once and the store is asked once.

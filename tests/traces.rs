@@ -1,4 +1,5 @@
 //! Traces of the real program, as a collector gets them.
+#![allow(clippy::disallowed_methods)] // Bodies here are small.
 
 mod support;
 

@@ -67,7 +67,6 @@ impl CacheConfig {
                 refusals: Cache::builder().max_capacity(self.capacity.max(1)).time_to_live(REFUSAL).build(),
             }),
             flushes,
-            ttl,
             max_objects: self.max_objects.max(1),
             max_bytes: self.max_bytes,
         }
@@ -80,7 +79,6 @@ pub struct Keys {
     reads: Shelf<ReadId, Dek>,
     sources: Arc<Sources>,
     flushes: Flushes,
-    ttl: Duration,
     max_objects: u64,
     max_bytes: u64,
 }

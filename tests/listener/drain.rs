@@ -16,6 +16,7 @@ use crate::support::memory::MemoryStore;
 use crate::support::program::Program;
 use crate::support::proxy::pattern;
 use crate::support::tls::over_http2;
+use crate::support::upload::Upload;
 use crate::{get, put, slow_put, value};
 
 /// More than lies between the two ends of a connection.
@@ -24,7 +25,7 @@ const LONG: usize = 32 << 20;
 struct Served {
     program: Program,
     admin: SocketAddr,
-    _store: MemoryStore,
+    store: MemoryStore,
     _directory: TempDir,
 }
 
@@ -44,11 +45,11 @@ impl Served {
             exchange(program.address, put(program.address, "/b/k", pattern(LONG))).await.unwrap().status,
             200
         );
-        Self { program, admin, _store: store, _directory: directory }
+        Self { program, admin, store, _directory: directory }
     }
 
     async fn metric(&self, name: &str) -> Option<String> {
-        let request = http::Request::get("/metrics").header("host", "x").body(full("")).unwrap();
+        let request = http::Request::get("/metrics").header("host", "localhost").body(full("")).unwrap();
         let reply = exchange(self.admin, request).await?;
         value(&String::from_utf8_lossy(reply.bytes()), name)
     }
@@ -180,4 +181,36 @@ async fn a_second_signal_or_the_time_ends_it() {
         }
         assert!(broken, "{root}");
     }
+}
+
+/// A completion goes on without its client (another could not finish it), and the end of the process waits for it.
+#[tokio::test]
+async fn what_goes_on_without_its_client_is_waited_for() {
+    let mut served = Served::start("").await;
+    let to = served.program.address;
+    let upload = Upload::start(to, "/b/parts", &[]).await;
+    let list = [(1, upload.part(1, &pattern(6 << 20)).await)];
+    let held = served.store.hold_next_of(http::Method::POST);
+    let completing = tokio::spawn(async move { upload.complete(&list).await });
+    held.met().await;
+    // Its connection ends with it.
+    completing.abort();
+    served.terminate(Signal::TERM).await;
+    let start = Instant::now();
+    while TcpStream::connect(to).await.is_ok()
+        || served.metric("s3veil_connections").await.as_deref() != Some("0")
+    {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        sleep(Duration::from_millis(10)).await;
+    }
+    // No connection is left, and it has been free to end for a while.
+    sleep(Duration::from_millis(500)).await;
+    assert!(served.program.ended().is_none(), "{}", served.program.log());
+    held.release();
+    let start = Instant::now();
+    while served.program.ended().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", served.program.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(served.store.paths(), ["/b/k", "/b/parts"], "the object, and no state");
 }
