@@ -96,16 +96,17 @@ impl Browser {
         // 2025-11-25, noon, and a half: a timer's millisecond too early or too late changes no second.
         let stand = json!({ "policy": "pause", "initialVirtualTime": 1_764_072_000.5 });
         self.call("Emulation.setVirtualTimePolicy", stand);
-        self.go(url);
+        self.navigate(url);
     }
 
-    /// The same with the machine's clock.
+    /// The same with the machine's clock, and waits until the page is there.
     pub fn open_live(&mut self, url: &str) {
-        self.go(url);
-        self.until("document.readyState === 'complete'");
+        self.navigate(url);
+        self.until("document.readyState === 'complete' && location.protocol === 'http:'");
     }
 
-    fn go(&mut self, url: &str) {
+    /// Does not wait: a page whose clock stands is not loaded to its end before `pass`.
+    fn navigate(&mut self, url: &str) {
         let went = self.call("Page.navigate", json!({ "url": url }));
         assert!(went.get("errorText").is_none(), "{went}");
         self.until("document.readyState === 'complete' && location.protocol === 'http:'");
