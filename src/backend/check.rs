@@ -46,6 +46,7 @@ impl Backend {
         match self.send(request).await {
             Ok(answer) if answer.status().is_success() => Ok(None),
             Ok(answer) => self.judge(name, answer).await.map(Some),
+            Err(Error::NoCredentials { name, why }) => Err(format!("store.credentials.{name}.chain: {why}")),
             Err(why) => Err(self.away(&why)),
         }
     }
@@ -71,6 +72,12 @@ impl Backend {
         let code = element("Code").unwrap_or("no S3 error");
         let message = element("Message").unwrap_or_default();
         let said = format!("the store answers {} {code}: {message}", status.as_u16());
+        let remedy = match self.credentials.get(name) {
+            Some(credentials) if credentials.is_chain() => {
+                "Look at what AWS's chain finds, for instance by `aws sts get-caller-identity`"
+            }
+            _ => "Correct access_key and secret_key",
+        };
         match code {
             "AuthorizationHeaderMalformed" => {
                 Err(format!("store.region: '{}': {said}. Correct the region", self.region))
@@ -79,9 +86,7 @@ impl Backend {
             | "SignatureDoesNotMatch"
             | "InvalidToken"
             | "ExpiredToken"
-            | "InvalidClientTokenId" => {
-                Err(format!("store.credentials.{name}: {said}. Correct access_key and secret_key"))
-            }
+            | "InvalidClientTokenId" => Err(format!("store.credentials.{name}: {said}. {remedy}")),
             "RequestTimeTooSkewed" => Err(format!("store: {said}. Set this machine's clock")),
             _ if status.is_server_error() => {
                 Err(format!("store.endpoint: '{}': {said}. Look at the store", self.endpoint()))

@@ -133,7 +133,8 @@ impl Backend {
             Err(why @ (Error::Unreachable(_) | Error::Timeout | Error::Elsewhere(..))) => {
                 self.known.silent(chain(why));
             }
-            Err(Error::Sign(_) | Error::Address(_) | Error::Credentials(_)) => {}
+            Err(Error::Sign(_) | Error::Address(_) | Error::Credentials(_) | Error::NoCredentials { .. }) => {
+            }
         }
     }
 }
