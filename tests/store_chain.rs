@@ -3,7 +3,6 @@
 #[allow(dead_code)] // The KMSs' tests use the rest.
 #[path = "kms/aws_server.rs"]
 mod aws_server;
-#[allow(dead_code)]
 #[path = "support/servers.rs"]
 mod servers;
 mod support;
@@ -28,19 +27,22 @@ use time::format_description::well_known::Rfc3339;
 
 const NO_INSTANCE: (&str, &str) = ("AWS_EC2_METADATA_DISABLED", "true");
 
-/// What a pod's credentials are asked of: each answer has credentials of its own, `t1`, `t2`, ..., that hold for some seconds.
+/// What a pod's credentials are asked of: each answer has credentials of its own, `t1`, `t2`, ..., that hold for a while.
 struct Agent {
     fake: Fake,
     away: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
+    refusals: Arc<AtomicUsize>,
 }
 
 impl Agent {
     fn start(life: Duration) -> Self {
         let (away, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (is_away, count) = (away.clone(), answers.clone());
+        let refusals = Arc::<AtomicUsize>::default();
+        let (is_away, count, refused) = (away.clone(), answers.clone(), refusals.clone());
         let fake = Fake::start(move |_: &Asked| {
             if is_away.load(Ordering::SeqCst) {
+                refused.fetch_add(1, Ordering::SeqCst);
                 return (503, String::new());
             }
             let number = count.fetch_add(1, Ordering::SeqCst) + 1;
@@ -50,7 +52,7 @@ impl Agent {
             });
             (200, body.to_string())
         });
-        Self { fake, away, answers }
+        Self { fake, away, answers, refusals }
     }
 
     fn environment(&self) -> [(&'static str, String); 2] {
@@ -141,6 +143,12 @@ async fn a_source_that_is_away_does_not_matter_before_the_end_and_may_come_back(
     program.logged("no credentials for the store ('default'): no AWS credentials now", 1).await;
     assert_eq!(agent.answers(), 1);
     assert!(store.take_seen().iter().all(|seen| token(seen) == "t1"));
+    // Many requests don't ask as often: there is a pause after each failure.
+    let many = join_all((0..50).map(|_| get(address, "/b/k"))).await;
+    assert!(many.iter().all(|reply| reply.status.as_u16() == 503));
+    let refusals = agent.refusals.load(Ordering::SeqCst);
+    assert!((1..=5).contains(&refusals), "{refusals} questions in {:?}", got.elapsed());
+    assert!(store.take_seen().is_empty());
 
     // What was heard of the store counts for 5 s.
     let ready = |status: u16, words: &'static str| async move {

@@ -1,8 +1,8 @@
 //! Credentials of AWS's chain for what s3veil signs itself: fetched at the first use, kept, renewed ahead of their end.
 //!
-//! The cache of `aws-config` is for AWS's own clients: it can't be had without one, makes a request wait for the renewal, and
-//! drops what still holds before it asks for more. So this is one of its own. Here nobody waits but the first, and credentials
-//! that hold are used to their end, whether or not more can be had.
+//! The cache of `aws-config` is for AWS's own clients: it can't be had without one, makes a request wait for the renewal,
+//! and drops what still holds before it asks for more. So this is one of its own. Here nobody waits but the first, and
+//! credentials that hold are used to their end, whether or not more can be had.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
