@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
+use aws_config::meta::ProviderChainError;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use serde::Deserialize;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::Mutex;
 
-use super::credentials::{CredentialsConfig, WatchedCredentials};
+use super::credentials::{CredentialsConfig, RoleConfig, WatchedCredentials};
 
 /// The name of s3veil in AWS's logs, and of its sessions in a role.
 const NAME: &str = "s3veil";
@@ -29,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct AccessConfig {
     /// The region. The chain's own if left out.
     pub region: Option<String>,
+    /// The region where the chain has none either.
+    pub fallback_region: Option<String>,
     /// The profile in AWS's own configuration files.
     pub profile: Option<String>,
     /// Credentials to use instead of the chain's.
@@ -37,20 +41,11 @@ pub struct AccessConfig {
     pub assume_role: Option<RoleConfig>,
 }
 
-/// A role to take on.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoleConfig {
-    /// Its ARN.
-    pub role_arn: String,
-    /// What the role's trust policy may ask for (`sts:ExternalId`).
-    pub external_id: Option<String>,
-}
-
 /// How s3veil signs in to AWS.
 #[derive(Debug)]
 pub struct Access {
     region: Option<String>,
+    fallback_region: Option<String>,
     profile: Option<String>,
     credentials: Option<Arc<WatchedCredentials>>,
     role: Option<RoleConfig>,
@@ -78,7 +73,13 @@ impl AccessConfig {
         }
         let credentials = self.credentials.map(CredentialsConfig::watch).transpose();
         let credentials = credentials.map_err(|why| format!("credentials.{why}"))?.map(Arc::new);
-        Ok(Access { region: self.region, profile: self.profile, credentials, role: self.assume_role })
+        Ok(Access {
+            region: self.region,
+            fallback_region: self.fallback_region,
+            profile: self.profile,
+            credentials,
+            role: self.assume_role,
+        })
     }
 }
 
@@ -89,13 +90,33 @@ impl Access {
     ///
     /// Errors: a message, when there is no region.
     async fn load(&self) -> Result<SdkConfig, String> {
+        let found = self.find(self.region.as_deref()).await;
+        let found = match &self.fallback_region {
+            // What gives credentials has been told a region, too, so it is made anew.
+            Some(region) if found.region().is_none() => self.find(Some(region)).await,
+            _ => found,
+        };
+        if found.region().is_none() {
+            return Err("no region is known. Write region = \"...\", or set AWS_REGION".into());
+        }
+        let Some(role) = &self.role else { return Ok(found) };
+        let mut taken = AssumeRoleProvider::builder(&role.role_arn).session_name(NAME).configure(&found);
+        if let Some(id) = &role.external_id {
+            taken = taken.external_id(id);
+        }
+        let taken = SharedCredentialsProvider::new(taken.build().await);
+        Ok(found.into_builder().credentials_provider(taken).build())
+    }
+
+    /// The same without the role, and perhaps without a region.
+    async fn find(&self, region: Option<&str>) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .app_name(AppName::new(NAME).expect("the name is valid"));
-        if let Some(region) = &self.region {
-            loader = loader.region(Region::new(region.clone()));
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region.to_owned()));
         }
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
@@ -108,17 +129,7 @@ impl Access {
                 loader = loader.identity_cache(IdentityCache::no_cache());
             }
         }
-        let found = loader.load().await;
-        if found.region().is_none() {
-            return Err("no region is known. Write region = \"...\", or set AWS_REGION".into());
-        }
-        let Some(role) = &self.role else { return Ok(found) };
-        let mut taken = AssumeRoleProvider::builder(&role.role_arn).session_name(NAME).configure(&found);
-        if let Some(id) = &role.external_id {
-            taken = taken.external_id(id);
-        }
-        let taken = SharedCredentialsProvider::new(taken.build().await);
-        Ok(found.into_builder().credentials_provider(taken).build())
+        loader.load().await
     }
 }
 
@@ -152,6 +163,25 @@ impl<C: Clone> Lazy<C> {
     pub async fn forget(&self) {
         *self.made.lock().await = None;
     }
+}
+
+/// Whether credentials may be there at another time: the chain takes a metadata service that it can't reach for one that is
+/// not there.
+pub fn metadata_is_away(why: &CredentialsError) -> bool {
+    let mut asked = among::<ProviderChainError<CredentialsError>>(why).flat_map(ProviderChainError::attempts);
+    asked.any(|attempt| has_no_connection(attempt.error()))
+}
+
+/// Whether a failure is that of a connection.
+pub fn has_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    among::<ConnectorError>(error).next().is_some()
+}
+
+/// Those of this kind among an error and its causes.
+pub fn among<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a T> {
+    std::iter::successors(Some(error), |error| error.source()).filter_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

@@ -22,6 +22,16 @@ pub struct CredentialsConfig {
     pub session_token: Option<SecretSource>,
 }
 
+/// A role to take on, as typed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleConfig {
+    /// Its ARN.
+    pub role_arn: String,
+    /// What the role's trust policy may ask for (`sts:ExternalId`).
+    pub external_id: Option<String>,
+}
+
 /// Credentials, loaded.
 #[derive(Debug)]
 pub struct Credentials {

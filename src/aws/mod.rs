@@ -3,4 +3,6 @@
 #[cfg(feature = "aws")]
 pub mod chain;
 pub mod credentials;
+#[cfg(feature = "aws")]
+pub mod renewed;
 pub mod sign;

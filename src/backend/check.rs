@@ -61,6 +61,9 @@ impl Backend {
         match self.attempt(request).await {
             Ok(answer) if answer.status().is_success() => Ok(None),
             Ok(answer) => self.judge(name, answer).await.map(Some),
+            Err(Error::NoCredentials { name, why }) => {
+                Err(Trouble { why: format!("store.credentials.{name}.chain: {why}"), refused: true })
+            }
             Err(why) => Err(self.away(&why).into()),
         }
     }
@@ -87,6 +90,12 @@ impl Backend {
         let code = element("Code").unwrap_or("no S3 error");
         let message = element("Message").unwrap_or_default();
         let said = format!("the store answers {} {code}: {message}", status.as_u16());
+        let remedy = match self.credentials.get(name) {
+            Some(credentials) if credentials.is_chain() => {
+                "Look at what AWS's chain finds, for instance by `aws sts get-caller-identity`"
+            }
+            _ => "Correct access_key and secret_key",
+        };
         match code {
             "AuthorizationHeaderMalformed" => {
                 Err(format!("store.region: '{}': {said}. Correct the region", self.region).into())
@@ -96,8 +105,7 @@ impl Backend {
             | "InvalidToken"
             | "ExpiredToken"
             | "InvalidClientTokenId" => {
-                let why = format!("store.credentials.{name}: {said}. Correct access_key and secret_key");
-                Err(Trouble { why, refused: true })
+                Err(Trouble { why: format!("store.credentials.{name}: {said}. {remedy}"), refused: true })
             }
             "RequestTimeTooSkewed" => {
                 Err(Trouble { why: format!("store: {said}. Set this machine's clock"), refused: true })

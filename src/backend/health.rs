@@ -154,7 +154,8 @@ impl Backend {
             Err(Error::Unreachable(why)) if broken_by_body(why.as_ref()) => {}
             Err(why @ Error::Unreachable(_)) => self.known.silent(chain(why), false),
             Err(Error::Timeout) => self.known.doubt(),
-            Err(Error::Elsewhere(..) | Error::Sign(_) | Error::Address(_) | Error::Credentials(_)) => {}
+            Err(Error::Elsewhere(..) | Error::Sign(_) | Error::Address(_)) => {}
+            Err(Error::Credentials(_) | Error::NoCredentials { .. }) => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod check;
+mod credentials;
 mod expect;
 mod framing;
 mod health;
@@ -9,6 +10,7 @@ mod request;
 mod timeout;
 
 pub use body::StoreBody;
+pub use credentials::StoreCredentialsConfig;
 pub use health::Health;
 pub use request::{StoreHeaders, StoreRequest};
 pub use timeout::IdleBody;
@@ -25,12 +27,13 @@ use serde::Deserialize;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use crate::aws::credentials::{Credentials, CredentialsConfig};
+use crate::aws::credentials::Credentials;
 use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
 use crate::metrics::StoreMetrics;
 use crate::net::{Connector, NetConfig, root_files};
 use body::Payload;
+use credentials::{ForRequest, StoreCredentials};
 use expect::expect_continue;
 use health::{Known, broken_by_body};
 use timeout::Progress;
@@ -63,7 +66,7 @@ pub struct Config {
     #[serde(default = "default_min_part")]
     pub min_part_bytes: u64,
     /// Credentials by name; `default` is used where an identity names none.
-    pub credentials: HashMap<String, CredentialsConfig>,
+    pub credentials: HashMap<String, StoreCredentialsConfig>,
 }
 
 fn default_region() -> String {
@@ -127,6 +130,14 @@ pub enum Error {
     /// The identity's store credentials are not configured.
     #[error("no store credentials named '{0}'")]
     Credentials(String),
+    /// AWS's chain has none for that name.
+    #[error("no credentials for the store ('{name}'): {why}")]
+    NoCredentials {
+        /// Their name.
+        name: String,
+        /// Why, and the remedy.
+        why: String,
+    },
 }
 
 /// An answer of the store, whatever its status.
@@ -142,14 +153,14 @@ pub struct Backend {
     payload: PayloadMode,
     idle: Duration,
     min_part: u64,
-    credentials: HashMap<String, Credentials>,
+    credentials: HashMap<String, StoreCredentials>,
     known: Known,
 }
 
 impl Config {
     /// The files that it is made from, read once.
     pub fn files(&self) -> Vec<PathBuf> {
-        let credentials = self.credentials.values().flat_map(CredentialsConfig::files);
+        let credentials = self.credentials.values().flat_map(StoreCredentialsConfig::files);
         credentials.chain(self.ca_file.iter().flat_map(|file| root_files(file))).collect()
     }
 
@@ -165,7 +176,9 @@ impl Config {
         };
         if !self.credentials.contains_key("default") {
             return Err(
-                "store.credentials.default: missing. Add access_key and secret_key of the store".into()
+                "store.credentials.default: missing. Add access_key and secret_key of the store, or chain = true for AWS's \
+                 chain"
+                    .into()
             );
         }
         if self.min_part_bytes > MAX_PART {
@@ -177,7 +190,8 @@ impl Config {
         }
         let mut credentials = HashMap::new();
         for (name, config) in self.credentials {
-            let loaded = config.build().map_err(|why| format!("store.credentials.{name}.{why}"))?;
+            let loaded =
+                config.build(&self.region).map_err(|why| format!("store.credentials.{name}.{why}"))?;
             credentials.insert(name, loaded);
         }
         let payload = match self.payload {
@@ -246,8 +260,9 @@ impl Backend {
     }
 
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
+        let credentials = self.credentials(request.signer.as_deref()).await?;
         let progress = Arc::new(Progress::default());
-        let request = self.assemble(request, progress.clone())?;
+        let request = self.assemble(request, progress.clone(), credentials.as_deref())?;
         let (method, begun) = (request.method().clone(), Instant::now());
         let span = tracing::info_span!(
             "store",
@@ -288,8 +303,20 @@ impl Backend {
         }
     }
 
-    fn assemble(&self, request: StoreRequest, progress: Arc<Progress>) -> Result<Request<ByteBody>, Error> {
-        let StoreRequest { method, bucket, key, query, headers, body, signer } = request;
+    /// What signs a request, if it is signed. AWS's chain may have to be asked; no time limit of the store's runs meanwhile.
+    async fn credentials(&self, name: Option<&str>) -> Result<Option<ForRequest<'_>>, Error> {
+        let Some(name) = name else { return Ok(None) };
+        let known = self.credentials.get(name).ok_or_else(|| Error::Credentials(name.to_owned()))?;
+        known.get().await.map(Some).map_err(|why| Error::NoCredentials { name: name.to_owned(), why })
+    }
+
+    fn assemble(
+        &self,
+        request: StoreRequest,
+        progress: Arc<Progress>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Request<ByteBody>, Error> {
+        let StoreRequest { method, bucket, key, query, headers, body, signer: _ } = request;
         let uri = self.uri(bucket.as_ref().map(|b| b.as_str()), key.as_ref().map(|k| k.as_str()), &query)?;
         let authority = uri.authority().expect("the URI was built with one").as_str().to_owned();
         let mut headers = headers.into_map();
@@ -298,7 +325,7 @@ impl Backend {
             HeaderValue::from_str(&authority).map_err(|why| Error::Address(why.to_string()))?,
         );
 
-        let mode = if signer.is_some() { self.payload } else { PayloadMode::Unsigned };
+        let mode = if credentials.is_some() { self.payload } else { PayloadMode::Unsigned };
         let Payload { body, length, hash } = body.into_payload(mode, &mut headers, progress);
         if length > 0 || method == Method::PUT || method == Method::POST {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -306,9 +333,8 @@ impl Backend {
         let (mut parts, ()) =
             Request::builder().method(method).uri(uri).body(()).expect("all parts are valid").into_parts();
         parts.headers = headers;
-        match (signer, hash) {
-            (Some(name), hash) => {
-                let credentials = self.credentials.get(&name).ok_or(Error::Credentials(name))?;
+        match (credentials, hash) {
+            (Some(credentials), hash) => {
                 sign_request(&mut parts, hash, credentials, (&self.region, "s3"), SystemTime::now())?;
             }
             (None, BodyHash::Unsigned) => {}

@@ -23,6 +23,11 @@ impl From<backend::Error> for Error {
             ),
             backend::Error::Sign(why) => Error::new(Code::InvalidArgument, why.to_string()),
             backend::Error::Address(_) => Error::new(Code::InvalidURI, "Couldn't parse the specified URI."),
+            backend::Error::NoCredentials { .. } => Error::new(
+                Code::ServiceUnavailable,
+                "s3veil has no credentials for the store now. Please try again.",
+            )
+            .retry_after(RETRY_AFTER),
             backend::Error::Credentials(_) => {
                 Error::new(Code::InternalError, "The store credentials of this identity are not configured.")
             }

@@ -85,7 +85,7 @@ written here: whole numbers as whole numbers, sections as sections.
 {{- fail "config.store.endpoint: missing. Write the store's address, for instance http://minio.minio.svc:9000" }}
 {{- end }}
 {{- if not (dig "credentials" "default" dict ($config.store | default dict)) }}
-{{- fail "config.store.credentials.default: missing. Write access_key and secret_key, each { file: ... } or { env: ... } of a Secret in `secrets`" }}
+{{- fail "config.store.credentials.default: missing. Write access_key and secret_key, each { file: ... } or { env: ... } of a Secret in `secrets`, or chain: true for the role of the pod at AWS" }}
 {{- end }}
 {{- if not $config.kms }}
 {{- fail "config.kms: none. Add one, for instance config.kms.vault; docs/kms.md lists the kinds" }}

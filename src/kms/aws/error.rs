@@ -1,10 +1,10 @@
 //! What AWS's refusals mean.
 
-use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_kms::error::{ConnectorError, ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use http::StatusCode;
 
+use crate::aws::chain::{among, has_no_connection, metadata_is_away};
 use crate::kms::{Error, rest};
 use crate::s3::error::chain;
 
@@ -147,12 +147,10 @@ impl From<Failure> for Error {
     }
 }
 
-/// Nobody has credentials for s3veil, as far as all who might were reached. The chain takes a metadata service that it
-/// can't reach for one that is not there.
+/// Nobody has credentials for s3veil, as far as all who might were reached.
 fn nobody_has(why: &CredentialsError) -> Error {
     let text = chain(why);
-    let mut asked = among::<ProviderChainError<CredentialsError>>(why).flat_map(ProviderChainError::attempts);
-    if asked.any(|attempt| has_no_connection(attempt.error())) {
+    if metadata_is_away(why) {
         Error::Unavailable(format!(
             "no AWS credentials now, and the metadata service does not answer; where there is none, set `credentials` \
              or `profile`, and AWS_EC2_METADATA_DISABLED=true: {text}"
@@ -175,15 +173,4 @@ fn no_credentials(why: &CredentialsError) -> Error {
     } else {
         Error::Unavailable(format!("no AWS credentials now: {text}"))
     }
-}
-
-/// Those of this kind among an error and its causes.
-fn among<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a T> {
-    std::iter::successors(Some(error), |error| error.source()).filter_map(|error| error.downcast_ref())
-}
-
-fn has_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
-    among::<ConnectorError>(error).next().is_some()
 }

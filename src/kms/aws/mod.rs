@@ -23,8 +23,8 @@ use tracing::subscriber::NoSubscriber;
 
 use super::secrets::SecretKms;
 use super::{ConfigError, EkName, Kms, rest};
-use crate::aws::chain::{AccessConfig, Lazy, RoleConfig};
-use crate::aws::credentials::CredentialsConfig;
+use crate::aws::chain::{AccessConfig, Lazy};
+use crate::aws::credentials::{CredentialsConfig, RoleConfig};
 use crate::net;
 use error::Failure;
 use id::EkKeys;
@@ -87,6 +87,7 @@ impl AwsKmsConfig {
     pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
         let access = AccessConfig {
             region: self.region,
+            fallback_region: None,
             profile: self.profile,
             credentials: self.credentials,
             assume_role: self.assume_role,
@@ -119,6 +120,7 @@ impl AwsSecretsConfig {
     pub fn build(self) -> Result<Box<dyn Kms>, ConfigError> {
         let access = AccessConfig {
             region: self.region,
+            fallback_region: None,
             profile: self.profile,
             credentials: self.credentials,
             assume_role: self.assume_role,
