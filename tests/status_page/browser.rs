@@ -109,7 +109,6 @@ impl Browser {
     fn navigate(&mut self, url: &str) {
         let went = self.call("Page.navigate", json!({ "url": url }));
         assert!(went.get("errorText").is_none(), "{went}");
-        self.until("document.readyState === 'complete' && location.protocol === 'http:'");
     }
 
     /// Lets the page's clock go on by so much, as fast as its requests are answered.
