@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::check::Trouble;
-use super::{Backend, Error, StoreResponse};
+use super::{Backend, Error, StoreResponse, broken_by_body};
 use crate::metrics::StoreMetrics;
 use crate::s3::error::chain;
 
@@ -151,23 +151,11 @@ impl Backend {
         match result {
             Ok(answer) if answer.status().is_server_error() => {}
             Ok(answer) => self.known.answered(answer.status().is_success()),
-            Err(Error::Unreachable(why)) if broken_by_body(why.as_ref()) => {}
+            Err(Error::Unreachable(why)) if broken_by_body(why) => {}
             Err(why @ Error::Unreachable(_)) => self.known.silent(chain(why), false),
             Err(Error::Timeout) => self.known.doubt(),
             Err(Error::Elsewhere(..) | Error::Sign(_) | Error::Address(_)) => {}
             Err(Error::Credentials(_) | Error::NoCredentials { .. }) => {}
         }
     }
-}
-
-/// Whether the request ended because its own body did: a client that went away, or sent what it did not announce.
-pub(super) fn broken_by_body(why: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(why);
-    while let Some(error) = next {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

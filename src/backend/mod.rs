@@ -35,7 +35,7 @@ use crate::net::{Connector, NetConfig, root_files};
 use body::Payload;
 use credentials::{ForRequest, StoreCredentials};
 use expect::expect_continue;
-use health::{Known, broken_by_body};
+use health::Known;
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
@@ -276,7 +276,7 @@ impl Backend {
             Ok(response) => Ok(response.status()),
             Err(Error::Elsewhere(status, _)) => Ok(*status),
             Err(Error::Timeout) => Err("timeout"),
-            Err(Error::Unreachable(why)) if broken_by_body(why.as_ref()) => Err("client"),
+            Err(Error::Unreachable(why)) if broken_by_body(why) => Err("client"),
             Err(_) => Err("unreachable"),
         };
         if let Ok(status) = status {
@@ -401,10 +401,19 @@ fn elsewhere(headers: &HeaderMap) -> String {
 /// The store closed the connection before it answered: with keep-alive that happens when an idle connection is
 /// reused in the moment in which the store gives it up.
 fn was_closed(why: &crate::body::BoxError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why.as_ref());
+    in_chain(why.as_ref(), |error| error.is_incomplete_message() || error.is_canceled())
+}
+
+/// Whether the request ended because its own body did: a client that went away, or sent what it did not announce.
+fn broken_by_body(why: &crate::body::BoxError) -> bool {
+    in_chain(why.as_ref(), hyper::Error::is_user)
+}
+
+/// Whether an error of hyper's is such a one, among the causes.
+fn in_chain(why: &(dyn std::error::Error + 'static), is: impl Fn(&hyper::Error) -> bool) -> bool {
+    let mut cause = Some(why);
     while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled())
-        {
+        if error.downcast_ref().is_some_and(&is) {
             return true;
         }
         cause = error.source();

@@ -240,7 +240,7 @@ fn client_closed() -> StatusCode {
 }
 
 /// 16 hex digits, as S3 writes them.
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     let mut bytes = [0; 8];
     // An id that is not random is no reason to refuse a request.
     getrandom::fill(&mut bytes).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, header};
 use tokio::time::Instant;
 
+use super::log::request_id;
 use crate::body;
 use crate::handler::Answer;
 use crate::s3::{Code, Error};
@@ -23,10 +24,7 @@ pub(super) fn slow_down(method: &Method, path: &str) -> Answer {
         "s3veil has as many requests at work as it takes. Reduce your request rate.",
     )
     .retry_after(AGAIN);
-    let mut id = [0; 8];
-    // An id that is not random still names the answer.
-    getrandom::fill(&mut id).unwrap_or_default();
-    let id = hex::encode_upper(id);
+    let id = request_id();
     let mut answer = match *method {
         Method::HEAD => Answer::new(body::empty()),
         _ => {
