@@ -323,3 +323,30 @@ async fn a_refusal_before_a_body_ends_the_connection() {
         assert!(text.contains("connection: close\r\n"), "{text}");
     }
 }
+
+/// Nobody is asked for a body of no bytes, and a client that heard no sign may be confused about what follows on the same
+/// connection (the AWS CLI is). It connects again instead.
+#[tokio::test]
+async fn an_answer_without_a_sign_ends_the_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (store, proxy) = start(SEALED).await;
+    for (path, body) in [("/b/empty", ""), ("/b/one", "x")] {
+        let length = body.len().to_string();
+        let headers = [("content-length", length.as_str()), ("expect", "100-continue")];
+        let request = signed(proxy.address, "PUT", path, &headers, BodyHash::Unsigned);
+        let mut text = format!("PUT {path} HTTP/1.1\r\n");
+        for (name, value) in request.headers() {
+            text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+        }
+        let next = "GET /b/next HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut client = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        client.write_all(format!("{text}\r\n{body}{next}").as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).await.ok();
+        let answers = String::from_utf8_lossy(&answers);
+        assert!(answers.contains("HTTP/1.1 200 OK\r\n"), "{answers}");
+        assert_eq!(answers.contains("HTTP/1.1 100 Continue\r\n"), !body.is_empty(), "{answers}");
+        assert_eq!(answers.contains("HTTP/1.1 403"), !body.is_empty(), "{answers}");
+        assert!(store.get(path).is_some());
+    }
+}

@@ -37,6 +37,9 @@ pub(super) struct Lingering {
 ///
 /// Such a client may send its next request instead of the body: an answer ends the connection, lest the one be taken for the
 /// other. RFC 9110, section 10.1.1.
+///
+/// For no body there is no sign, as hyper sends it. That ends the connection too: after an answer without one the AWS CLI (as
+/// of 1.46) reads the next answer of the same connection wrongly, and waits for its end for a minute.
 #[derive(Clone)]
 pub(super) struct Waiting(Arc<AtomicBool>);
 
@@ -48,8 +51,7 @@ impl Waiting {
 
 impl Lingering {
     pub(super) fn boxed(inner: Incoming, headers: &HeaderMap, beat: Beat) -> (ByteBody, Waiting) {
-        let waits = headers.contains_key(header::EXPECT) && !inner.is_end_stream();
-        let waiting = Waiting(Arc::new(waits.into()));
+        let waiting = Waiting(Arc::new(headers.contains_key(header::EXPECT).into()));
         let body = Self { inner: Some(inner), waiting: waiting.clone(), beat: Some(beat) };
         (body.boxed_unsync(), waiting)
     }
@@ -63,7 +65,9 @@ impl Body for Lingering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.waiting.0.store(false, Ordering::Relaxed);
+        if !self.is_end_stream() {
+            self.waiting.0.store(false, Ordering::Relaxed);
+        }
         match &mut self.inner {
             Some(inner) => Pin::new(inner).poll_frame(cx).map_err(Into::into),
             None => Poll::Ready(None),
