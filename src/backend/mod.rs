@@ -6,18 +6,21 @@ mod credentials;
 mod expect;
 mod framing;
 mod health;
+mod pace;
 mod request;
 mod timeout;
 
 pub use body::StoreBody;
 pub use credentials::StoreCredentialsConfig;
 pub use health::Health;
+pub use pace::Pace;
 pub use request::{StoreHeaders, StoreRequest};
 pub use timeout::IdleBody;
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::Scheme;
@@ -155,6 +158,7 @@ pub struct Backend {
     min_part: u64,
     credentials: HashMap<String, StoreCredentials>,
     known: Known,
+    pace: OnceLock<Pace>,
 }
 
 impl Config {
@@ -209,6 +213,7 @@ impl Config {
             min_part: self.min_part_bytes,
             credentials,
             known: Known::new(metrics),
+            pace: OnceLock::new(),
         })
     }
 }
@@ -237,6 +242,11 @@ impl Backend {
         self.min_part
     }
 
+    /// Sends at most so many requests a second from now on. Only the first limit counts.
+    pub fn limit(&self, per_second: NonZeroU64) {
+        self.pace.set(Pace::new(per_second)).ok();
+    }
+
     /// Whether an identity may name these credentials.
     pub fn has_credentials(&self, name: &str) -> bool {
         self.credentials.contains_key(name)
@@ -260,6 +270,9 @@ impl Backend {
     }
 
     async fn attempt(&self, request: StoreRequest) -> Result<StoreResponse, Error> {
+        if let Some(pace) = self.pace.get() {
+            pace.take(1).await;
+        }
         let credentials = self.credentials(request.signer.as_deref()).await?;
         let progress = Arc::new(Progress::default());
         let request = self.assemble(request, progress.clone(), credentials.as_deref())?;

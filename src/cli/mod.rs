@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod dev;
 mod embedded;
+mod estate;
 mod gc;
 mod inspect;
 pub mod key;
@@ -46,6 +47,14 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Remove what a crash left of multipart uploads; only shows it, unless told.
     Gc(gc::Gc),
+    /// Seal the plain objects of a bucket where they are, or open sealed ones again; only counts them, unless told.
+    Migrate(estate::Migrate),
+    /// Put sealed objects under another EK without moving their bodies; only counts them, unless told.
+    Rotate(estate::Rotate),
+    /// Read everything in a bucket, and say what does not authenticate.
+    Verify(estate::Verify),
+    /// Count what is sealed under which EK, and what is plain.
+    Stat(estate::Stat),
     /// Open a raw stored body without any store: with its envelope, its name and the KMS.
     Unseal(unseal::Unseal),
     /// Print the completions of a shell.
@@ -81,6 +90,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(arguments) => arguments.run().await,
         Command::Inspect(command) => command.run().await,
         Command::Gc(command) => command.run().await,
+        Command::Migrate(command) => command.run().await,
+        Command::Rotate(command) => command.run().await,
+        Command::Verify(command) => command.run().await,
+        Command::Stat(command) => command.run().await,
         Command::Unseal(command) => command.run().await,
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -21,7 +21,7 @@ use crate::s3::{Code, Error, Result, copy, headers, xml};
 use crate::seal::{Layout, PlainLen};
 
 /// Metadata of an object that a copy keeps, beside `x-amz-meta-*`.
-const KEPT: [HeaderName; 6] = [
+pub(super) const KEPT: [HeaderName; 6] = [
     header::CACHE_CONTROL,
     header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
@@ -232,9 +232,6 @@ async fn tags(
         return Ok(false);
     }
     headers.remove("x-amz-tagging");
-    if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
-        return Ok(false);
-    }
     let source = copied.source();
     let place = Place {
         bucket: &source.bucket,
@@ -243,6 +240,20 @@ async fn tags(
         who: call.who(),
         customer: None,
     };
+    let Some(value) = tags_of(rooms, place, stored).await? else { return Ok(false) };
+    headers.set(HeaderName::from_static("x-amz-tagging"), value);
+    Ok(true)
+}
+
+/// An object's tags as a write takes them, if it has any.
+pub(super) async fn tags_of(
+    rooms: &Rooms,
+    place: Place<'_>,
+    stored: &HeaderMap,
+) -> Result<Option<HeaderValue>> {
+    if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
+        return Ok(None);
+    }
     let mut request = place.request(Method::GET);
     request.query.push("tagging", "");
     let store = rooms.backend.send(request).await?;
@@ -252,9 +263,7 @@ async fn tags(
         return Err(Error::new(Code::ServiceUnavailable, "The source's tags can't be read.").retry_after(1));
     }
     let value = xml::tags_as_query(&text)?;
-    let value = HeaderValue::from_str(&value).expect("what is percent-encoded is a header value");
-    headers.set(HeaderName::from_static("x-amz-tagging"), value);
-    Ok(true)
+    Ok(Some(HeaderValue::from_str(&value).expect("what is percent-encoded is a header value")))
 }
 
 /// The headers of a read of the source: the copy's conditions, and the client's key where it is the store that seals with
@@ -347,13 +356,14 @@ fn too_large() -> Error {
     )
 }
 
+/// CopyObjectResult, or the error that a store has found when it had already said 200.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct CopyResult {
+pub(super) struct CopyResult {
     #[serde(rename = "ETag", default)]
-    etag: Option<String>,
+    pub etag: Option<String>,
     #[serde(default)]
     last_modified: String,
     #[serde(default)]
-    code: Option<String>,
+    pub code: Option<String>,
 }

@@ -244,7 +244,7 @@ async fn plain_range(
     }
 }
 
-fn refuse_magic(first: &[u8]) -> Result<()> {
+pub(super) fn refuse_magic(first: &[u8]) -> Result<()> {
     if !is_magic(first) {
         return Ok(());
     }

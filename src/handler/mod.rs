@@ -8,6 +8,7 @@ mod delete;
 mod detached;
 mod encryption;
 mod error;
+pub mod estate;
 mod forward;
 mod get;
 mod head;

@@ -41,13 +41,8 @@ pub(super) async fn envelope(rooms: &Rooms, call: &Call, stored: &HeaderMap) -> 
 
 /// The same for an object that no call names.
 pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap) -> Result<Option<Sealed>> {
-    let mut values = stored.get_all(headers::ENVELOPE).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(seal::Error::NotAnEnvelope.into());
-    }
-    let envelope = Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?;
-    let context = stored.get(headers::CONTEXT).and_then(|value| value.to_str().ok());
+    let Some(envelope) = parsed(stored)? else { return Ok(None) };
+    let context = context(stored);
     let Target { bucket, key, customer, .. } = target;
     let opened = opened(&rooms.keys, &envelope, Given { bucket, key, customer, context }).await?;
     let (received, total) = received(stored)?;
@@ -63,6 +58,23 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
     };
     let encryption = shown(opened.header(), customer);
     Ok(Some(Sealed { opened, length, received, encryption, composite }))
+}
+
+/// The envelope as it stands there, if the object has one: nothing of it is proved.
+///
+/// Errors: the integrity error for one that is not one.
+pub(super) fn parsed(stored: &HeaderMap) -> Result<Option<Envelope>> {
+    let mut values = stored.get_all(headers::ENVELOPE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(seal::Error::NotAnEnvelope.into());
+    }
+    Ok(Some(Envelope::parse(value.to_str().map_err(|_| seal::Error::NotAnEnvelope)?)?))
+}
+
+/// The client's encryption context as it is kept beside the envelope.
+pub(super) fn context(stored: &HeaderMap) -> Option<&str> {
+    stored.get(headers::CONTEXT).and_then(|value| value.to_str().ok())
 }
 
 /// Leave to serve an object that has no envelope.

@@ -45,20 +45,20 @@ pub(super) struct Own<'a> {
 impl Own<'_> {
     /// A page of the keys that begin with `prefix`, and where the next one begins.
     pub async fn page(&self, kind: Kind, prefix: &str, start: Start) -> Result<(Vec<Listed>, Option<Start>)> {
-        let mut query = Query::from_pairs([("prefix", prefix)]);
+        let mut query = Query::from_pairs([("prefix", prefix), ("encoding-type", "url")]);
         for (name, value) in start {
             query.push(name, value);
         }
         match kind {
             Kind::Objects => {
                 query.push("list-type", "2");
-                let page: ObjectListing = self.list(query).await?;
+                let page = self.list::<ObjectListing>(query).await?.decoded()?;
                 let next = page.next_continuation_token.filter(|_| page.is_truncated);
                 Ok((page.contents, next.map(|token| vec![("continuation-token", token)])))
             }
             Kind::Versions => {
                 query.push("versions", "");
-                let page: VersionListing = self.list(query).await?;
+                let page = self.list::<VersionListing>(query).await?.decoded()?;
                 let key = page.next_key_marker.filter(|_| page.is_truncated);
                 let version = page.next_version_id_marker.filter(|marker| !marker.is_empty());
                 let version = version.map(|marker| ("version-id-marker", marker));

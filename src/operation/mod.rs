@@ -191,14 +191,13 @@ impl Call {
     ///
     /// Errors: InvalidArgument for a customer's key that is none.
     pub fn reading(&self, source: &Source, operation: Operation, headers: HeaderMap) -> Result<Self> {
-        let method = if operation == Operation::HeadObject { Method::HEAD } else { Method::GET };
         let version = source.version.iter().map(|version| ("versionId", version.as_str()));
         let mut query = Query::default();
         version.for_each(|(name, value)| query.push(name, value));
         Ok(Self {
             operation,
             who: self.who.clone(),
-            method,
+            method: method(operation),
             bucket: Some(source.bucket.clone()),
             key: Some(source.key.clone()),
             query,
@@ -211,15 +210,10 @@ impl Call {
 
     /// A request of the write that a browser's form asks for, by the same client.
     pub fn writing(&self, operation: Operation, query: Query, headers: HeaderMap, payload: Payload) -> Self {
-        let method = match operation {
-            Operation::PutObject | Operation::UploadPart => Method::PUT,
-            Operation::AbortMultipartUpload => Method::DELETE,
-            _ => Method::POST,
-        };
         Self {
             operation,
             who: self.who.clone(),
-            method,
+            method: method(operation),
             bucket: self.bucket.clone(),
             key: self.key.clone(),
             query,
@@ -228,6 +222,35 @@ impl Call {
             customer_key: self.customer_key.clone(),
             posted: None,
         }
+    }
+
+    /// A call on an object by one of s3veil's own commands, for whoever holds its configuration: a read, or one of those that
+    /// a browser's form makes.
+    pub fn by_operator(
+        operation: Operation,
+        (bucket, key): (&Bucket, &Key),
+        query: Query,
+        headers: HeaderMap,
+        payload: Payload,
+    ) -> Self {
+        Self {
+            operation,
+            who: Who::Trusted,
+            method: method(operation),
+            bucket: Some(bucket.clone()),
+            key: Some(key.clone()),
+            query,
+            headers,
+            payload: Some(payload),
+            customer_key: None,
+            posted: None,
+        }
+    }
+
+    /// With this query.
+    pub fn with_query(mut self, query: Query) -> Self {
+        self.query = query;
+        self
     }
 
     /// What a browser's form asks for, for the one who writes its file.
@@ -248,5 +271,16 @@ impl Call {
     /// How the body must be read, for the one who reads it.
     pub fn take_payload(&mut self) -> Payload {
         self.payload.take().expect("the body of a call is read once")
+    }
+}
+
+/// The method of an operation that s3veil itself asks for.
+fn method(operation: Operation) -> Method {
+    match operation {
+        Operation::GetObject => Method::GET,
+        Operation::HeadObject => Method::HEAD,
+        Operation::PutObject | Operation::UploadPart => Method::PUT,
+        Operation::AbortMultipartUpload => Method::DELETE,
+        _ => Method::POST,
     }
 }

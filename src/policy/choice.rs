@@ -32,6 +32,11 @@ enum How {
 }
 
 impl Write {
+    /// For `s3veil rotate`: what a client once chose goes on, but for the EK, which is the operator's choice.
+    pub fn by_operator(ek: EkRef, sse: Sse, context: Option<Context>) -> Self {
+        Self { ek, how: How::Ek { sse, context } }
+    }
+
     /// The EK that seals it. Under a client's key: the one that keeps the key of an upload until it is complete.
     pub fn ek(&self) -> &EkRef {
         &self.ek

@@ -4,6 +4,9 @@
 
 use serde::Deserialize;
 
+use super::Result;
+use super::query::decode_form;
+
 /// A page of ListObjectsV2.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -14,6 +17,8 @@ pub struct ObjectListing {
     pub is_truncated: bool,
     /// Where they follow.
     pub next_continuation_token: Option<String>,
+    /// `url` if keys are percent-encoded.
+    encoding_type: Option<String>,
 }
 
 /// A page of ListObjectVersions.
@@ -32,16 +37,44 @@ pub struct VersionListing {
     pub next_key_marker: Option<String>,
     /// Its version behind which they follow.
     pub next_version_id_marker: Option<String>,
+    /// `url` if keys are percent-encoded.
+    encoding_type: Option<String>,
+}
+
+impl ObjectListing {
+    /// With keys as they are, whether the store has encoded them or not: XML alone can't carry all of them.
+    ///
+    /// Errors: what the store encoded is no text.
+    pub fn decoded(mut self) -> Result<Self> {
+        if self.encoding_type.is_some() {
+            self.contents.iter_mut().try_for_each(Listed::decode)?;
+        }
+        Ok(self)
+    }
+}
+
+impl VersionListing {
+    /// The same.
+    pub fn decoded(mut self) -> Result<Self> {
+        if self.encoding_type.is_some() {
+            self.versions.iter_mut().chain(&mut self.markers).try_for_each(Listed::decode)?;
+            self.next_key_marker = self.next_key_marker.as_deref().map(decode_form).transpose()?;
+        }
+        Ok(self)
+    }
 }
 
 /// An object, or a version of one.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Listed {
     /// Its key.
     pub key: String,
     /// Its version, `null` for one from before versioning.
     pub version_id: Option<String>,
+    /// Whether it is the one that is read without naming a version. In a listing of versions only.
+    #[serde(default)]
+    pub is_latest: bool,
     /// Its ETag; empty for a delete marker.
     #[serde(rename = "ETag", default)]
     pub etag: String,
@@ -51,6 +84,18 @@ pub struct Listed {
     /// When it was written, in ISO 8601.
     #[serde(default)]
     pub last_modified: String,
+}
+
+impl Listed {
+    /// Whether it is a delete marker, which is a version without an object.
+    pub fn is_marker(&self) -> bool {
+        self.etag.is_empty()
+    }
+
+    fn decode(&mut self) -> Result<()> {
+        self.key = decode_form(&self.key)?;
+        Ok(())
+    }
 }
 
 /// ListBuckets.

@@ -1,0 +1,128 @@
+//! Where a command is, kept in the store: whoever is killed goes on from there, on whatever machine.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::Area;
+use super::shard::Shard;
+use crate::handler::estate::{Estate, Job, Journal, retried};
+use crate::s3::{Bucket, Key, Result};
+
+/// What is kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    /// Every key up to this one is done.
+    after: Option<String>,
+    /// Multipart uploads under way.
+    uploads: Vec<Begun>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    bucket: String,
+    key: String,
+    id: String,
+}
+
+/// Where a command is.
+pub(super) struct Checkpoint {
+    estate: Arc<Estate>,
+    job: Job,
+    state: Mutex<Saved>,
+    /// One writes at a time, lest an older state come last.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Checkpoint {
+    /// Of this command with these words of its own, on this share of the area. What an earlier run has left under way is removed;
+    /// `restart`: and what it has done is not believed.
+    pub async fn open(
+        estate: Arc<Estate>,
+        area: &Area,
+        shard: Shard,
+        (command, words): (&str, &[&str]),
+        restart: bool,
+    ) -> anyhow::Result<Self> {
+        let mut hash = Sha256::new();
+        let of = format!("{}/{}", shard.index, shard.count);
+        for part in [area.bucket.as_str(), &area.prefix, &of].iter().chain(words) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let name = format!("{command}-{}", hex::encode(&hash.finalize()[..8]));
+        let job = estate.job(&area.bucket, &name);
+        let what = || format!("the state of an earlier run, {name}");
+        let found = retried(|| estate.load(&job)).await.with_context(what)?;
+        let mut saved: Saved = match found {
+            Some(text) => serde_json::from_slice(&text)
+                .with_context(|| {
+                    format!("{} can't be read. Begin again with --restart, or delete it", what())
+                })
+                .or_else(|why| if restart { Ok(Saved::default()) } else { Err(why) })?,
+            None => Saved::default(),
+        };
+        for Begun { bucket, key, id } in std::mem::take(&mut saved.uploads) {
+            let Some((bucket, key)) = Bucket::parse(&bucket).zip(Key::parse(&key)) else { continue };
+            retried(|| estate.give_up(&bucket, &key, &id)).await.with_context(|| {
+                format!("an upload to s3://{}/{} that an earlier run left", bucket.as_str(), key.as_str())
+            })?;
+        }
+        if restart {
+            saved.after = None;
+        }
+        Ok(Self { estate, job, state: Mutex::new(saved), writing: tokio::sync::Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Saved> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key behind which to begin.
+    pub fn after(&self) -> Option<String> {
+        self.state().after.clone()
+    }
+
+    pub fn reached(&self, key: &str) {
+        self.state().after = Some(key.to_owned());
+    }
+
+    /// Writes it down.
+    ///
+    /// Errors: those of the store.
+    pub async fn save(&self) -> Result<()> {
+        let _one = self.writing.lock().await;
+        let document = serde_json::to_string(&*self.state()).expect("strings are JSON");
+        retried(|| self.estate.save(&self.job, document.clone())).await
+    }
+
+    /// It is all done.
+    ///
+    /// Errors: those of the store.
+    pub async fn forget(&self) -> Result<()> {
+        let _one = self.writing.lock().await;
+        retried(|| self.estate.forget(&self.job)).await
+    }
+}
+
+impl Journal for Checkpoint {
+    async fn begun(&self, bucket: &Bucket, key: &Key, id: &str) -> Result<()> {
+        self.state().uploads.push(Begun::of(bucket, key, id));
+        self.save().await
+    }
+
+    fn ended(&self, bucket: &Bucket, key: &Key, id: &str) {
+        let ended = Begun::of(bucket, key, id);
+        self.state().uploads.retain(|begun| *begun != ended);
+    }
+}
+
+impl Begun {
+    fn of(bucket: &Bucket, key: &Key, id: &str) -> Self {
+        Self { bucket: bucket.as_str().to_owned(), key: key.as_str().to_owned(), id: id.to_owned() }
+    }
+}

@@ -1,0 +1,189 @@
+//! `s3veil migrate`: plain objects sealed where they are, and with `--decrypt` the way back.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::checkpoint::Checkpoint;
+use super::progress::Progress;
+use super::walk::{Outcome, Walk};
+use super::{Common, Site};
+use crate::handler::estate::{Direction, How, Moved, Versioning, retried};
+use crate::s3::Result;
+
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Migrate {
+    #[command(flatten)]
+    common: Common,
+    /// Do it. Without this it is only counted what there is to do, and nothing is written.
+    #[arg(long)]
+    apply: bool,
+    /// The way back: sealed objects are opened and written plain. Their rule must be `mode = "passthrough"` by then.
+    #[arg(long)]
+    decrypt: bool,
+    /// Old versions that are plain, in a bucket that keeps versions. Once removed they are gone for good.
+    #[arg(long, value_enum, default_value_t)]
+    old_versions: OldVersions,
+    /// Forget where an earlier run was.
+    #[arg(long)]
+    restart: bool,
+    /// Also where the store does not keep If-Match: a client's write at the wrong moment is then lost. For when nobody writes.
+    #[arg(long)]
+    unguarded: bool,
+    /// Don't ask for ACLs: a request less for each object where they mean nothing.
+    #[arg(long)]
+    no_acls: bool,
+    /// Longer objects go by parts of so many MiB, several at a time.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(5..=4096))]
+    part_mib: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum OldVersions {
+    /// They stay, plain as they are.
+    #[default]
+    Keep,
+    /// They are deleted, once the bucket's objects are sealed.
+    Remove,
+}
+
+impl Migrate {
+    pub(in super::super) async fn run(self) -> anyhow::Result<()> {
+        let Site { estate, .. } = self.common.open()?;
+        let direction = if self.decrypt { Direction::Open } else { Direction::Seal };
+        anyhow::ensure!(
+            !self.decrypt || self.old_versions == OldVersions::Keep,
+            "--old-versions remove goes with sealing only: it deletes what is plain"
+        );
+        let mut how = How { direction, part: self.part_mib << 20, acl: !self.no_acls, guarded: true };
+        let bucket = &self.common.area.bucket;
+        let progress = self.common.progress(match (self.apply, direction) {
+            (false, _) => "looked at",
+            (true, Direction::Seal) => "sealed",
+            (true, Direction::Open) => "opened",
+        });
+        if !self.apply {
+            let walk = Walk::new(&self.common, &estate, &progress);
+            walk.run(|listed| {
+                let (estate, bucket) = (estate.clone(), bucket.clone());
+                async move {
+                    told(retried(|| estate.would_migrate(&bucket, &listed, how)).await, "to do with --apply")
+                }
+            })
+            .await?;
+            progress.finish();
+            return fine(&progress);
+        }
+        how.guarded = self.guarded(&estate, &progress).await?;
+        let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
+        let checkpoint = Checkpoint::open(
+            estate.clone(),
+            &self.common.area,
+            self.common.shard,
+            ("migrate", words),
+            self.restart,
+        );
+        let checkpoint = Arc::new(checkpoint.await?);
+        let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
+        let done = if self.decrypt { "opened" } else { "sealed" };
+        let walked = walk
+            .run(|listed| {
+                let (estate, bucket, checkpoint) = (estate.clone(), bucket.clone(), checkpoint.clone());
+                async move {
+                    let moved = retried(|| estate.migrate(&bucket, &listed, how, &*checkpoint));
+                    told(moved.await, done)
+                }
+            })
+            .await;
+        if walked.is_ok() && self.old_versions == OldVersions::Remove {
+            self.remove_old(&estate, &progress).await?;
+        }
+        progress.finish();
+        walked?;
+        checkpoint.forget().await.context("the state of this run can't be removed")?;
+        fine(&progress)
+    }
+
+    /// Whether the store is told which object it may replace.
+    ///
+    /// Errors: a store that does not keep that, unless it is accepted.
+    async fn guarded(
+        &self,
+        estate: &crate::handler::estate::Estate,
+        progress: &Progress,
+    ) -> anyhow::Result<bool> {
+        let bucket = &self.common.area.bucket;
+        let what = "whether the store keeps If-Match could not be tried under '.s3veil/jobs/'";
+        let guards = retried(|| estate.guards(bucket)).await.context(what)?;
+        if guards.put && guards.complete {
+            return Ok(true);
+        }
+        let which = match (guards.put, guards.complete) {
+            (false, false) => "PutObject and CompleteMultipartUpload",
+            (false, true) => "PutObject",
+            (true, _) => "CompleteMultipartUpload",
+        };
+        anyhow::ensure!(
+            self.unguarded,
+            "the store does not keep If-Match on {which}: what a client writes to an object at the moment it is being sealed \
+             would be lost. Stop all writers to {}, and run it with --unguarded",
+            self.common.area
+        );
+        progress
+            .note(&format!("The store does not keep If-Match on {which}: no client may write meanwhile."));
+        // What it keeps is used all the same.
+        Ok(guards.put)
+    }
+
+    async fn remove_old(
+        &self,
+        estate: &Arc<crate::handler::estate::Estate>,
+        progress: &Arc<Progress>,
+    ) -> anyhow::Result<()> {
+        let bucket = &self.common.area.bucket;
+        let kept =
+            retried(|| estate.versioning(bucket)).await.context("whether the bucket keeps versions")?;
+        if kept == Versioning::Off {
+            return Ok(());
+        }
+        // Its version `null` could be another one by the time that it is deleted.
+        let suspended = kept == Versioning::Suspended;
+        if suspended {
+            progress.note("The bucket's versioning is suspended: old versions called 'null' stay.");
+        }
+        let walk = Walk { versions: true, count: false, ..Walk::new(&self.common, estate, progress) };
+        walk.run(|listed| {
+            let (estate, bucket) = (estate.clone(), bucket.clone());
+            async move {
+                if suspended && listed.version_id.as_deref() == Some("null") {
+                    return Outcome::good("versions left", 0);
+                }
+                match retried(|| estate.remove_plain_version(&bucket, &listed)).await {
+                    Ok(true) => Outcome::good("old plain versions removed", listed.size),
+                    Ok(false) => Outcome::good("versions left", 0),
+                    Err(error) => Outcome::bad("versions failed", &error),
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn told(moved: Result<Moved>, done: &str) -> Outcome {
+    match moved {
+        Ok(Moved::Done(bytes)) => Outcome::good(done, bytes),
+        Ok(Moved::Already) => Outcome::good("already so", 0),
+        Ok(Moved::ByRule) => Outcome::good("left, by the rule for them", 0),
+        Ok(Moved::Customer) => Outcome::good("left, under their clients' own keys", 0),
+        Ok(Moved::Gone) => Outcome::good("deleted meanwhile", 0),
+        Err(error) => Outcome::bad("failed", &error),
+    }
+}
+
+/// Errors: some objects were not done.
+pub(super) fn fine(progress: &Progress) -> anyhow::Result<()> {
+    match progress.problems() {
+        0 => Ok(()),
+        some => anyhow::bail!("{some} objects with problems; each is named above"),
+    }
+}

@@ -1,0 +1,164 @@
+//! `s3veil rotate`: the keys of sealed objects sealed under another EK, no body moved; and what still needs which EK.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::checkpoint::Checkpoint;
+use super::migrate::fine;
+use super::walk::{Outcome, Walk};
+use super::{Common, Site};
+use crate::handler::estate::{Estate, Rotated, Rotation, Seen, Versioning, retried};
+use crate::kms::EkName;
+use crate::policy::EkRef;
+use crate::s3::Result;
+
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Rotate {
+    #[command(flatten)]
+    common: Common,
+    /// The EK that all of them are to be under. Its newest version, where the KMS has versions.
+    #[arg(long, value_name = "EK")]
+    to: String,
+    /// The KMS that holds it, by its name in the configuration; may be left out where there is only one.
+    #[arg(long)]
+    kms: Option<String>,
+    /// Only objects under this EK.
+    #[arg(long = "where", value_name = "ek=NAME")]
+    from: Option<From>,
+    /// Do it. Without this it is only counted what there is to do, and nothing is written.
+    #[arg(long)]
+    apply: bool,
+    /// Forget where an earlier run was.
+    #[arg(long)]
+    restart: bool,
+    /// Don't ask for ACLs: a request less for each object where they mean nothing.
+    #[arg(long)]
+    no_acls: bool,
+    /// Don't count afterwards what still needs which EK.
+    #[arg(long)]
+    no_report: bool,
+}
+
+#[derive(Clone, Debug)]
+struct From(String);
+
+impl FromStr for From {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text.strip_prefix("ek=") {
+            Some(name) if !name.is_empty() => Ok(Self(name.to_owned())),
+            _ => Err("write ek=NAME"),
+        }
+    }
+}
+
+impl Rotate {
+    pub(in super::super) async fn run(self) -> anyhow::Result<()> {
+        let Site { estate, app, kms } = self.common.open()?;
+        let to = self.ek(&kms)?;
+        app.rooms.keys.probe(&to.kms, &to.ek).await.with_context(|| {
+            format!("--to: the EK '{}' of kms '{}' can't seal. Make it, or enable it", to.ek, to.kms)
+        })?;
+        let from = self.from.as_ref().map(|from| from.0.clone());
+        let rotation = Arc::new(Rotation { to, from, acl: !self.no_acls });
+        let bucket = &self.common.area.bucket;
+        let progress = self.common.progress(if self.apply { "under their EK" } else { "looked at" });
+        if !self.apply {
+            let walk = Walk::new(&self.common, &estate, &progress);
+            walk.run(|listed| {
+                let (estate, bucket, rotation) = (estate.clone(), bucket.clone(), rotation.clone());
+                async move {
+                    told(
+                        retried(|| estate.would_rotate(&bucket, &listed, &rotation)).await,
+                        "to do with --apply",
+                    )
+                }
+            })
+            .await?;
+            progress.finish();
+            return fine(&progress);
+        }
+        let words =
+            [rotation.to.kms.as_str(), rotation.to.ek.as_str(), rotation.from.as_deref().unwrap_or("")];
+        let checkpoint = Checkpoint::open(
+            estate.clone(),
+            &self.common.area,
+            self.common.shard,
+            ("rotate", &words),
+            self.restart,
+        );
+        let checkpoint = Arc::new(checkpoint.await?);
+        let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
+        let walked = walk
+            .run(|listed| {
+                let (estate, bucket) = (estate.clone(), bucket.clone());
+                let (rotation, checkpoint) = (rotation.clone(), checkpoint.clone());
+                async move {
+                    told(
+                        retried(|| estate.rotate(&bucket, &listed, &rotation, &*checkpoint)).await,
+                        "rotated",
+                    )
+                }
+            })
+            .await;
+        progress.finish();
+        walked?;
+        checkpoint.forget().await.context("the state of this run can't be removed")?;
+        if !self.no_report {
+            self.report(&estate).await?;
+        }
+        fine(&progress)
+    }
+
+    fn ek(&self, kms: &[String]) -> anyhow::Result<EkRef> {
+        let names = kms.join(", ");
+        let kms = match &self.kms {
+            Some(name) if kms.contains(name) => name.clone(),
+            Some(name) => anyhow::bail!("--kms: there is no '{name}', but {names}"),
+            None if kms.len() == 1 => names,
+            None => anyhow::bail!("there are several KMSs ({names}). Name one with --kms"),
+        };
+        let ek = EkName::parse(&self.to).map_err(|why| anyhow::anyhow!("--to: '{}': {why}", self.to))?;
+        Ok(EkRef { kms, ek })
+    }
+
+    /// How many objects, and old versions of them, need which EK now: what deleting one of them would erase.
+    async fn report(&self, estate: &Arc<Estate>) -> anyhow::Result<()> {
+        let bucket = &self.common.area.bucket;
+        let versions = retried(|| estate.versioning(bucket)).await.is_ok_and(|kept| kept != Versioning::Off);
+        let progress = self.common.progress("looked at");
+        let walk = Walk { versions, ..Walk::new(&self.common, estate, &progress) };
+        walk.run(|listed| {
+            let (estate, bucket) = (estate.clone(), bucket.clone());
+            async move {
+                match retried(|| estate.look(&bucket, &listed)).await {
+                    Ok(Seen::Sealed { kms, ek, .. }) => {
+                        let old = if versions && !listed.is_latest { ", old versions" } else { "" };
+                        Outcome::good(format!("need EK '{ek}' of kms '{kms}'{old}"), listed.size)
+                    }
+                    Ok(_) => Outcome::good("need no EK", listed.size),
+                    Err(error) => Outcome::bad("can't be looked at", &error),
+                }
+            }
+        })
+        .await?;
+        progress.finish();
+        fine(&progress)
+    }
+}
+
+fn told(rotated: Result<Rotated>, done: &str) -> Outcome {
+    match rotated {
+        Ok(Rotated::Done) => Outcome::good(done, 0),
+        Ok(Rotated::Already) => Outcome::good("already so", 0),
+        Ok(Rotated::Other) => Outcome::good("left, under another EK", 0),
+        Ok(Rotated::Plain) => Outcome::good("left, plain", 0),
+        Ok(Rotated::Customer) => Outcome::good("left, under their clients' own keys", 0),
+        Ok(Rotated::ByRule) => Outcome::good("left, by the rule for them", 0),
+        Ok(Rotated::Gone) => Outcome::good("deleted meanwhile", 0),
+        Err(error) => Outcome::bad("failed", &error),
+    }
+}

@@ -1,0 +1,229 @@
+//! All objects of an area, several at a time, in the order of their keys as far as what is done is remembered.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::super::Stops;
+use super::checkpoint::Checkpoint;
+use super::progress::{Count, Progress};
+use super::shard::Shard;
+use super::{Area, Common};
+use crate::handler::estate::Estate;
+use crate::s3;
+use crate::s3::listing::Listed;
+
+/// How often is saved where the walk is.
+const SAVES: Duration = Duration::from_secs(5);
+
+/// So many failures without a success between them, and something is wrong with more than the objects.
+const FAILURES: u32 = 100;
+
+/// What became of an object.
+pub(super) struct Outcome {
+    /// The line of the report that it counts for.
+    pub what: String,
+    /// Bytes of it that were moved or looked at.
+    pub bytes: u64,
+    /// What is wrong with it.
+    pub problem: Option<Problem>,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Outcome {
+    pub fn good(what: impl Into<String>, bytes: u64) -> Self {
+        Self { what: what.into(), bytes, problem: None }
+    }
+
+    pub fn bad(what: impl Into<String>, error: &s3::Error) -> Self {
+        let problem = Problem { code: error.code().as_str(), message: s3::error::chain(error) };
+        Self { what: what.into(), bytes: 0, problem: Some(problem) }
+    }
+}
+
+/// A walk over an area.
+pub(super) struct Walk<'a> {
+    pub estate: &'a Arc<Estate>,
+    pub area: &'a Area,
+    pub shard: Shard,
+    pub workers: usize,
+    /// All versions, or what is read without naming one.
+    pub versions: bool,
+    pub checkpoint: Option<&'a Checkpoint>,
+    pub progress: &'a Arc<Progress>,
+    pub count: bool,
+}
+
+/// Keys that are being worked on, each with the one before it.
+#[derive(Default)]
+struct Order {
+    next: u64,
+    last: Option<String>,
+    at_work: BTreeMap<u64, Option<String>>,
+}
+
+impl Order {
+    fn begin(&mut self, key: &str) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.at_work.insert(number, self.last.replace(key.to_owned()));
+        number
+    }
+
+    /// The key up to which all is done now.
+    fn end(&mut self, number: u64) -> Option<&str> {
+        self.at_work.remove(&number);
+        match self.at_work.first_key_value() {
+            Some((_, before)) => before.as_deref(),
+            None => self.last.as_deref(),
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// The walk that a command's arguments ask for.
+    pub fn new(common: &'a Common, estate: &'a Arc<Estate>, progress: &'a Arc<Progress>) -> Self {
+        Self {
+            estate,
+            area: &common.area,
+            shard: common.shard,
+            workers: common.workers.get(),
+            versions: false,
+            checkpoint: None,
+            progress,
+            count: !common.no_count,
+        }
+    }
+
+    /// Does the work on each object.
+    ///
+    /// Errors: the store's, a signal to stop, and a run of failures: what was done until then is remembered.
+    pub async fn run<F>(&self, work: impl Fn(Listed) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let after = self.checkpoint.and_then(Checkpoint::after);
+        if let Some(key) = &after {
+            self.progress.note(&format!("{}: goes on behind '{key}'", self.area));
+        }
+        let counted = self.count.then(|| tokio::spawn(self.counting(after.clone())));
+        let shown = tokio::select! {
+            done = self.all(after.as_deref(), work) => done,
+            () = self.progress.show() => unreachable!("it is shown until it is done"),
+        };
+        if let Some(counted) = counted {
+            counted.abort();
+        }
+        shown
+    }
+
+    async fn all<F>(&self, after: Option<&str>, work: impl Fn(Listed) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut stops = Stops::listen()?;
+        let listed = self.estate.listed(&self.area.bucket, &self.area.prefix, self.versions, after);
+        let mut listed = pin!(listed.try_filter(|one| std::future::ready(self.shard.has(&one.key))));
+        let (mut order, mut at_work, mut failures) = (Order::default(), JoinSet::new(), 0);
+        let (mut listing, mut ended) = (true, Ok(()));
+        let mut saves = interval(SAVES);
+        saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while listing || !at_work.is_empty() {
+            tokio::select! {
+                next = listed.next(), if listing && at_work.len() < self.workers => match next {
+                    Some(Ok(one)) => {
+                        let (number, key) = (order.begin(&one.key), one.key.clone());
+                        let work = work(one);
+                        at_work.spawn(async move { (number, key, work.await) });
+                    }
+                    Some(Err(why)) => {
+                        (listing, ended) = (false, Err(why).context(format!("{} can't be listed", self.area)));
+                    }
+                    None => listing = false,
+                },
+                Some(done) = at_work.join_next(), if !at_work.is_empty() => {
+                    let (number, key, outcome) = done.context("a task broke")?;
+                    failures = if outcome.problem.is_some() { failures + 1 } else { 0 };
+                    self.tell(&key, outcome);
+                    if let (Some(checkpoint), Some(key)) = (self.checkpoint, order.end(number)) {
+                        checkpoint.reached(key);
+                    }
+                    if failures == FAILURES {
+                        listing = false;
+                        ended = Err(anyhow::anyhow!("{FAILURES} objects in a row could not be done. Look at what they have in common, \
+                             and run it again: it goes on where it was"));
+                    }
+                }
+                () = stops.next(), if listing => {
+                    (listing, ended) = (false, Err(anyhow::anyhow!("stopped by a signal. Run it again: it goes on where it was")));
+                }
+                _ = saves.tick(), if self.checkpoint.is_some() => self.save().await?,
+            }
+        }
+        if ended.is_err() {
+            self.save().await?;
+        }
+        ended
+    }
+
+    async fn save(&self) -> anyhow::Result<()> {
+        match self.checkpoint {
+            Some(checkpoint) => checkpoint.save().await.context("where it is can't be kept in the store"),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&self, key: &str, outcome: Outcome) {
+        let Outcome { what, bytes, problem } = outcome;
+        if let Some(problem) = &problem {
+            self.progress.problem(&format!("s3://{}/{key}", self.area.bucket.as_str()), problem);
+        }
+        self.progress.done(what, bytes);
+    }
+
+    /// Counts all that there is to do.
+    fn counting(&self, after: Option<String>) -> impl Future<Output = ()> + Send + 'static {
+        let (estate, area, progress) = (self.estate.clone(), self.area.clone(), self.progress.clone());
+        let (versions, shard) = (self.versions, self.shard);
+        async move {
+            let mut listed = pin!(estate.listed(&area.bucket, &area.prefix, versions, after.as_deref()));
+            let mut total = Count::default();
+            // An error shows in the walk itself.
+            while let Some(Ok(one)) = listed.next().await {
+                if shard.has(&one.key) {
+                    (total.objects, total.bytes) = (total.objects + 1, total.bytes + one.size);
+                }
+            }
+            progress.expects(total);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_ends_before_the_first_that_is_not() {
+        let mut order = Order::default();
+        let numbers: Vec<u64> = ["a", "b", "c", "d"].iter().map(|key| order.begin(key)).collect();
+        assert_eq!(order.end(numbers[2]), None);
+        assert_eq!(order.end(numbers[0]), Some("a"));
+        assert_eq!(order.end(numbers[1]), Some("c"));
+        let last = order.begin("e");
+        assert_eq!(order.end(numbers[3]), Some("d"));
+        assert_eq!(order.end(last), Some("e"));
+    }
+}

@@ -1,0 +1,247 @@
+//! An object sealed where it is, and opened again: read from the store, written the way of clients under the condition that it
+//! is still the one that was read, read back and compared.
+
+use http::Method;
+use http::header::{self, HeaderMap};
+
+use super::super::{get, open};
+use super::bodies::{Span, Sum, broken};
+use super::kept::stored_length;
+use super::parts::Journal;
+use super::{Estate, Rule, call, etag, key_of, refusal, target, was_changed};
+use crate::auth::Payload;
+use crate::body::{self, ByteBody};
+use crate::operation::{Call, Operation};
+use crate::s3::listing::Listed;
+use crate::s3::{Bucket, Code, Error, Key, Query, Result};
+use crate::seal::{MAGIC_LEN, Sse};
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Plain objects are sealed.
+    Seal,
+    /// Sealed objects are opened.
+    Open,
+}
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Which way.
+    pub direction: Direction,
+    /// Objects of more plaintext bytes go by parts of so many.
+    pub part: u64,
+    /// Whether ACLs are kept.
+    pub acl: bool,
+    /// Whether the store is told which object it may replace. Without that a write of a client's at the same moment is lost.
+    pub guarded: bool,
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is what it should be now. Plaintext bytes.
+    Done(u64),
+    /// It was already.
+    Already,
+    /// The rule for its key says otherwise: nothing is sealed there, or everything is.
+    ByRule,
+    /// Its client's own key sealed it, which only the client has.
+    Customer,
+    /// It was deleted meanwhile.
+    Gone,
+}
+
+/// An object that is to be written anew.
+pub(super) struct Passage<'a> {
+    pub estate: &'a Estate,
+    pub object: (&'a Bucket, &'a Key),
+    pub how: How,
+    /// Its head at the store.
+    pub met: &'a HeaderMap,
+    /// Plaintext bytes.
+    pub length: u64,
+}
+
+impl Estate {
+    /// What would become of an object. `Done` holds its stored bytes here, which are about as many.
+    ///
+    /// Errors: those of the store.
+    pub async fn would_migrate(&self, bucket: &Bucket, listed: &Listed, how: How) -> Result<Moved> {
+        let key = key_of(listed)?;
+        if !self.fits(bucket, &key, how.direction).await? {
+            return Ok(Moved::ByRule);
+        }
+        let Some(met) = self.head(target(bucket, &key, None)).await? else { return Ok(Moved::Gone) };
+        Ok(settled(&met, how.direction)?.unwrap_or(Moved::Done(listed.size)))
+    }
+
+    /// Seals or opens an object. One that a client writes meanwhile is looked at again.
+    ///
+    /// Errors: those of store and KMS, the integrity error; ObjectReplaced for an object that is replaced all the time.
+    pub async fn migrate(
+        &self,
+        bucket: &Bucket,
+        listed: &Listed,
+        how: How,
+        journal: &impl Journal,
+    ) -> Result<Moved> {
+        let key = key_of(listed)?;
+        if !self.fits(bucket, &key, how.direction).await? {
+            return Ok(Moved::ByRule);
+        }
+        match self.once((bucket, &key), how, journal).await {
+            Err(error) if was_changed(&error) => Err(super::super::target::replaced().caused_by(error)),
+            result => result,
+        }
+    }
+
+    async fn fits(&self, bucket: &Bucket, key: &Key, direction: Direction) -> Result<bool> {
+        let wanted = if direction == Direction::Seal { Rule::Seals } else { Rule::Passes };
+        Ok(self.rule((bucket, key)).await? == wanted)
+    }
+
+    async fn once(&self, object: (&Bucket, &Key), how: How, journal: &impl Journal) -> Result<Moved> {
+        let place = target(object.0, object.1, None);
+        let Some(met) = self.head(place).await? else { return Ok(Moved::Gone) };
+        if let Some(settled) = settled(&met, how.direction)? {
+            return Ok(settled);
+        }
+        let length = match how.direction {
+            Direction::Seal => stored_length(&met),
+            Direction::Open => {
+                open::sealed(&self.rooms, place, &met).await?.map(|sealed| sealed.length.get())
+            }
+        };
+        let length =
+            length.ok_or_else(|| Error::new(Code::InternalError, "The store gave an object no length."))?;
+        let passage = Passage { estate: self, object, how, met: &met, length };
+        if length > how.part {
+            passage.by_parts(journal).await?
+        } else {
+            passage.whole().await?
+        }
+        Ok(Moved::Done(length))
+    }
+}
+
+impl Passage<'_> {
+    async fn whole(&self) -> Result<()> {
+        let (body, read) = self.source(None).await?;
+        let mut headers = self.kept().await?;
+        self.guard(&mut headers)?;
+        let checksum = whole_checksum(self.met).filter(|_| self.how.direction == Direction::Seal);
+        let payload = Payload { checksum, ..Payload::of_length(self.length) };
+        let call = Call::by_operator(Operation::PutObject, self.object, Query::default(), headers, payload);
+        let answer = self.estate.ask(call, body).await?;
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        self.compare(answer.headers(), None, &read).await
+    }
+
+    /// What is kept of the object.
+    pub async fn kept(&self) -> Result<HeaderMap> {
+        let place = target(self.object.0, self.object.1, None);
+        self.estate.kept(place, self.met, self.how.acl).await
+    }
+
+    /// The condition that the object is still the one that was met.
+    pub fn guard(&self, headers: &mut HeaderMap) -> Result<()> {
+        if self.how.guarded {
+            headers.insert(header::IF_MATCH, etag(self.met)?);
+        }
+        Ok(())
+    }
+
+    /// The plaintext of the object, or a span of it.
+    ///
+    /// Errors: the integrity error for an object that was sealed, and has lost its envelope.
+    pub async fn source(&self, span: Option<Span>) -> Result<(ByteBody, Sum)> {
+        let body = match self.how.direction {
+            Direction::Open => self.estate.client_bytes(self.object, self.met, span).await?.into_body(),
+            Direction::Seal => {
+                let body = self.estate.stored_bytes(self.object, self.met, span).await?;
+                match span {
+                    Some(span) if span.start > 0 => body,
+                    _ => {
+                        let (first, body) = body::peek(body, MAGIC_LEN as usize).await.map_err(broken)?;
+                        get::refuse_magic(&first)?;
+                        body
+                    }
+                }
+            }
+        };
+        Ok(self.estate.summed(body))
+    }
+
+    /// Reads back what was written.
+    ///
+    /// Errors: the integrity error if it is something else.
+    pub async fn compare(&self, written: &HeaderMap, span: Option<Span>, read: &Sum) -> Result<()> {
+        let answer = match self.estate.client_bytes(self.object, written, span).await {
+            Ok(answer) => answer,
+            // A client has put another one there, so nobody reads this one any more.
+            Err(error) if was_changed(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let back = self.estate.read(answer.into_body()).await?;
+        match read.get() {
+            Some(sum) if *sum == back => Ok(()),
+            _ => Err(Error::new(
+                Code::ObjectIntegrityError,
+                "The object reads differently from what was written. Restore it from a good copy, and look at the store.",
+            )),
+        }
+    }
+
+    /// Removes an upload that failed.
+    pub async fn abort(&self, id: &str) {
+        let headers = HeaderMap::new();
+        let call = call(Operation::AbortMultipartUpload, self.object, headers, 0);
+        let call = call.with_query(Query::from_pairs([("uploadId", id)]));
+        if let Err(why) = self.estate.ask(call, body::empty()).await {
+            tracing::warn!(%why, "an upload that failed can't be removed");
+        }
+    }
+}
+
+/// What there is to say of an object with this head before anything is done, if that is all.
+fn settled(met: &HeaderMap, direction: Direction) -> Result<Option<Moved>> {
+    let envelope = open::parsed(met)?;
+    Ok(match (envelope, direction) {
+        (None, Direction::Open) | (Some(_), Direction::Seal) => Some(Moved::Already),
+        (Some(envelope), Direction::Open) if envelope.header().sse == Sse::Customer => Some(Moved::Customer),
+        _ => None,
+    })
+}
+
+/// The checksum that the store keeps of a whole plain object, if it has one.
+fn whole_checksum(met: &HeaderMap) -> Option<crate::s3::checksum::Checksum> {
+    use crate::s3::checksum::{Algorithm, Checksum};
+    if met.get("x-amz-checksum-type").is_some_and(|kind| kind != "FULL_OBJECT") {
+        return None;
+    }
+    Algorithm::all()
+        .find_map(|algorithm| Checksum::parse(algorithm, met.get(algorithm.header())?.to_str().ok()?))
+}
+
+impl Estate {
+    /// Deletes an old version that is plain; false if it is not.
+    ///
+    /// Errors: AccessDenied for one under a lock, those of the store.
+    pub async fn remove_plain_version(&self, bucket: &Bucket, listed: &Listed) -> Result<bool> {
+        let (key, version) = (key_of(listed)?, listed.version_id.as_deref());
+        if listed.is_latest || listed.is_marker() || version.is_none() {
+            return Ok(false);
+        }
+        let place = target(bucket, &key, version);
+        match self.head(place).await? {
+            Some(met) if open::parsed(&met)?.is_none() => {}
+            _ => return Ok(false),
+        }
+        let store = self.rooms.backend.send(place.request(Method::DELETE)).await?;
+        if store.status().is_success() { Ok(true) } else { Err(refusal(store).await) }
+    }
+}
