@@ -1,7 +1,7 @@
 {{/*
-Names, labels and the parts of a pod that gateway and sidecar have in common.
+Names, labels and the parts of a pod that gateway, Jobs and sidecar have in common.
 
-Everything that both use takes a dictionary of
+Everything that they use takes a dictionary of
   context   the $ of whichever chart calls, for .Release
   values    s3veil's own values: .Values here, .Values.s3veil in a chart that depends on this one
 so that the sidecar can be asked for from another chart.
@@ -31,11 +31,11 @@ so that the sidecar can be asked for from another chart.
 {{- end }}
 {{- end }}
 
-{{/* What selects the gateway's pods. It can't change under a Deployment. */}}
+{{/* What selects the gateway's pods, or those of another `component`. It can't change under a Deployment. */}}
 {{- define "s3veil.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "s3veil.name" . }}
 app.kubernetes.io/instance: {{ .context.Release.Name }}
-app.kubernetes.io/component: gateway
+app.kubernetes.io/component: {{ .component | default "gateway" }}
 {{- end }}
 
 {{/* The labels of every object; `component` as well. */}}
@@ -139,7 +139,7 @@ by itself (subPath) would never change under s3veil.
 {{- end }}
 
 {{/*
-Their volumes. `mode`: the rights of secret files, in decimal: 288 is 0440, as the gateway's pod has an fsGroup; 292 is 0444,
+Their volumes. `mode`: the rights of secret files, in decimal: 288 is 0440, as the chart's own pods have an fsGroup; 292 is 0444,
 as a sidecar is a guest in a pod that may have none, and the files are mounted in its container only.
 */}}
 {{- define "s3veil.volumes" -}}
