@@ -22,6 +22,8 @@ fn differs_by_rule_only(store: &str, programs: &[&str], count: &str) {
             env!("CARGO_BIN_EXE_s3veil"),
             "--store",
             store,
+            "--seed",
+            "1",
             "--count",
             count,
             "--regressions",

@@ -232,6 +232,9 @@ async fn tags(
         return Ok(false);
     }
     headers.remove("x-amz-tagging");
+    if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
+        return Ok(false);
+    }
     let source = copied.source();
     let place = Place {
         bucket: &source.bucket,
@@ -240,20 +243,6 @@ async fn tags(
         who: call.who(),
         customer: None,
     };
-    let Some(value) = tags_of(rooms, place, stored).await? else { return Ok(false) };
-    headers.set(HeaderName::from_static("x-amz-tagging"), value);
-    Ok(true)
-}
-
-/// An object's tags as a write takes them, if it has any.
-pub(super) async fn tags_of(
-    rooms: &Rooms,
-    place: Place<'_>,
-    stored: &HeaderMap,
-) -> Result<Option<HeaderValue>> {
-    if stored.get("x-amz-tagging-count").is_none_or(|count| count == "0") {
-        return Ok(None);
-    }
     let mut request = place.request(Method::GET);
     request.query.push("tagging", "");
     let store = rooms.backend.send(request).await?;
@@ -263,7 +252,9 @@ pub(super) async fn tags_of(
         return Err(Error::new(Code::ServiceUnavailable, "The source's tags can't be read.").retry_after(1));
     }
     let value = xml::tags_as_query(&text)?;
-    Ok(Some(HeaderValue::from_str(&value).expect("what is percent-encoded is a header value")))
+    let value = HeaderValue::from_str(&value).expect("what is percent-encoded is a header value");
+    headers.set(HeaderName::from_static("x-amz-tagging"), value);
+    Ok(true)
 }
 
 /// The headers of a read of the source: the copy's conditions, and the client's key where it is the store that seals with

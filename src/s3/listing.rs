@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 
-use super::Result;
 use super::query::decode_form;
+use super::{Code, Error, Result};
 
 /// A page of ListObjectsV2.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +19,8 @@ pub struct ObjectListing {
     pub next_continuation_token: Option<String>,
     /// `url` if keys are percent-encoded.
     encoding_type: Option<String>,
+    /// Of an error that the store has found when it had already said 200.
+    code: Option<String>,
 }
 
 /// A page of ListObjectVersions.
@@ -39,13 +41,19 @@ pub struct VersionListing {
     pub next_version_id_marker: Option<String>,
     /// `url` if keys are percent-encoded.
     encoding_type: Option<String>,
+    code: Option<String>,
+    /// Of a listing of objects, from a store that does not know versions.
+    contents: Vec<Listed>,
 }
 
 impl ObjectListing {
     /// With keys as they are, whether the store has encoded them or not: XML alone can't carry all of them.
     ///
-    /// Errors: what the store encoded is no text.
+    /// Errors: what the store encoded is no text, or it is no listing, or has an end that is none.
     pub fn decoded(mut self) -> Result<Self> {
+        if self.code.is_some() || (self.is_truncated && self.next_continuation_token.is_none()) {
+            return Err(no_listing());
+        }
         if self.encoding_type.is_some() {
             self.contents.iter_mut().try_for_each(Listed::decode)?;
         }
@@ -56,6 +64,10 @@ impl ObjectListing {
 impl VersionListing {
     /// The same.
     pub fn decoded(mut self) -> Result<Self> {
+        let endless = self.is_truncated && self.next_key_marker.is_none();
+        if self.code.is_some() || endless || !self.contents.is_empty() {
+            return Err(no_listing());
+        }
         if self.encoding_type.is_some() {
             self.versions.iter_mut().chain(&mut self.markers).try_for_each(Listed::decode)?;
             self.next_key_marker = self.next_key_marker.as_deref().map(decode_form).transpose()?;
@@ -74,7 +86,7 @@ pub struct Listed {
     pub version_id: Option<String>,
     /// Whether it is the one that is read without naming a version. In a listing of versions only.
     #[serde(default)]
-    pub is_latest: bool,
+    pub is_latest: Option<bool>,
     /// Its ETag; empty for a delete marker.
     #[serde(rename = "ETag", default)]
     pub etag: String,
@@ -96,6 +108,10 @@ impl Listed {
         self.key = decode_form(&self.key)?;
         Ok(())
     }
+}
+
+fn no_listing() -> Error {
+    Error::new(Code::InternalError, "The store's listing is none, or has no end.")
 }
 
 /// ListBuckets.

@@ -1,5 +1,6 @@
 //! Where a command is, kept in the store: whoever is killed goes on from there, on whatever machine.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
@@ -15,8 +16,9 @@ use crate::s3::{Bucket, Key, Result};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    /// Every key up to this one is done.
+    /// Every key up to this one is done, but for those that failed.
     after: Option<String>,
+    failed: BTreeSet<String>,
     /// Multipart uploads under way.
     uploads: Vec<Begun>,
 }
@@ -24,7 +26,6 @@ struct Saved {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Begun {
-    bucket: String,
     key: String,
     id: String,
 }
@@ -34,8 +35,8 @@ pub(super) struct Checkpoint {
     estate: Arc<Estate>,
     job: Job,
     state: Mutex<Saved>,
-    /// One writes at a time, lest an older state come last.
-    writing: tokio::sync::Mutex<()>,
+    /// What was written last. One writes at a time, lest an older state come last.
+    written: tokio::sync::Mutex<String>,
 }
 
 impl Checkpoint {
@@ -57,7 +58,7 @@ impl Checkpoint {
         let name = format!("{command}-{}", hex::encode(&hash.finalize()[..8]));
         let job = estate.job(&area.bucket, &name);
         let what = || format!("the state of an earlier run, {name}");
-        let found = retried(|| estate.load(&job)).await.with_context(what)?;
+        let found = retried(|_| estate.load(&job)).await.with_context(what)?;
         let mut saved: Saved = match found {
             Some(text) => serde_json::from_slice(&text)
                 .with_context(|| {
@@ -66,16 +67,17 @@ impl Checkpoint {
                 .or_else(|why| if restart { Ok(Saved::default()) } else { Err(why) })?,
             None => Saved::default(),
         };
-        for Begun { bucket, key, id } in std::mem::take(&mut saved.uploads) {
-            let Some((bucket, key)) = Bucket::parse(&bucket).zip(Key::parse(&key)) else { continue };
-            retried(|| estate.give_up(&bucket, &key, &id)).await.with_context(|| {
+        for Begun { key, id } in std::mem::take(&mut saved.uploads) {
+            let Some(key) = Key::parse(&key) else { continue };
+            let bucket = &area.bucket;
+            retried(|_| estate.give_up(bucket, &key, &id)).await.with_context(|| {
                 format!("an upload to s3://{}/{} that an earlier run left", bucket.as_str(), key.as_str())
             })?;
         }
         if restart {
-            saved.after = None;
+            (saved.after, saved.failed) = Default::default();
         }
-        Ok(Self { estate, job, state: Mutex::new(saved), writing: tokio::sync::Mutex::default() })
+        Ok(Self { estate, job, state: Mutex::new(saved), written: tokio::sync::Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, Saved> {
@@ -87,42 +89,63 @@ impl Checkpoint {
         self.state().after.clone()
     }
 
+    /// The keys before that which are still to be done.
+    pub fn failed(&self) -> Vec<String> {
+        self.state().failed.iter().cloned().collect()
+    }
+
     pub fn reached(&self, key: &str) {
         self.state().after = Some(key.to_owned());
     }
 
-    /// Writes it down.
+    /// A key was tried. Gives how many have failed so far.
+    pub fn tried(&self, key: &str, failed: bool) -> usize {
+        let mut state = self.state();
+        match failed {
+            true => drop(state.failed.insert(key.to_owned())),
+            false => drop(state.failed.remove(key)),
+        }
+        state.failed.len()
+    }
+
+    /// Writes it down, if it is not what was written last.
     ///
     /// Errors: those of the store.
     pub async fn save(&self) -> Result<()> {
-        let _one = self.writing.lock().await;
+        let mut written = self.written.lock().await;
         let document = serde_json::to_string(&*self.state()).expect("strings are JSON");
-        retried(|| self.estate.save(&self.job, document.clone())).await
+        if *written != document {
+            retried(|_| self.estate.save(&self.job, document.clone())).await?;
+            *written = document;
+        }
+        Ok(())
     }
 
-    /// It is all done.
+    /// All has been tried: the next run begins at the beginning, whether the store lets this be deleted or not.
     ///
     /// Errors: those of the store.
     pub async fn forget(&self) -> Result<()> {
-        let _one = self.writing.lock().await;
-        retried(|| self.estate.forget(&self.job)).await
+        *self.state() = Saved::default();
+        self.save().await?;
+        let _one = self.written.lock().await;
+        retried(|_| self.estate.forget(&self.job)).await
     }
 }
 
 impl Journal for Checkpoint {
-    async fn begun(&self, bucket: &Bucket, key: &Key, id: &str) -> Result<()> {
-        self.state().uploads.push(Begun::of(bucket, key, id));
+    async fn begun(&self, _: &Bucket, key: &Key, id: &str) -> Result<()> {
+        self.state().uploads.push(Begun::of(key, id));
         self.save().await
     }
 
-    fn ended(&self, bucket: &Bucket, key: &Key, id: &str) {
-        let ended = Begun::of(bucket, key, id);
+    fn ended(&self, _: &Bucket, key: &Key, id: &str) {
+        let ended = Begun::of(key, id);
         self.state().uploads.retain(|begun| *begun != ended);
     }
 }
 
 impl Begun {
-    fn of(bucket: &Bucket, key: &Key, id: &str) -> Self {
-        Self { bucket: bucket.as_str().to_owned(), key: key.as_str().to_owned(), id: id.to_owned() }
+    fn of(key: &Key, id: &str) -> Self {
+        Self { key: key.as_str().to_owned(), id: id.to_owned() }
     }
 }

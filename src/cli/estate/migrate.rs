@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::progress::Progress;
 use super::walk::{Outcome, Walk};
 use super::{Common, Site};
-use crate::handler::estate::{Direction, How, Moved, Versioning, retried};
+use crate::handler::estate::{Direction, Estate, Guards, How, Keeping, Moved, Old, Versioning, retried};
 use crate::s3::Result;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,9 @@ impl Migrate {
             !self.decrypt || self.old_versions == OldVersions::Keep,
             "--old-versions remove goes with sealing only: it deletes what is plain"
         );
-        let mut how = How { direction, part: self.part_mib << 20, acl: !self.no_acls, guarded: true };
+        let keeping = Keeping { acl: !self.no_acls, ask_tags: false };
+        let mut how =
+            How { direction, part: self.part_mib << 20, keeping, guard_put: true, guard_complete: true };
         let bucket = &self.common.area.bucket;
         let progress = self.common.progress(match (self.apply, direction) {
             (false, _) => "looked at",
@@ -64,17 +66,20 @@ impl Migrate {
         });
         if !self.apply {
             let walk = Walk::new(&self.common, &estate, &progress);
-            walk.run(|listed| {
+            let walked = walk.run(|listed| {
                 let (estate, bucket) = (estate.clone(), bucket.clone());
                 async move {
-                    told(retried(|| estate.would_migrate(&bucket, &listed, how)).await, "to do with --apply")
+                    let would = retried(|_| estate.would_migrate(&bucket, &listed, how));
+                    told(would.await, "to do with --apply")
                 }
-            })
-            .await?;
+            });
+            let done = walked.await.and_then(|()| fine(&progress));
             progress.finish();
-            return fine(&progress);
+            return done;
         }
-        how.guarded = self.guarded(&estate, &progress).await?;
+        let guards = self.guards(&estate, &progress).await?;
+        (how.guard_put, how.guard_complete) = (guards.put, guards.complete);
+        how.keeping.ask_tags = !guards.tag_count;
         let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
         let checkpoint = Checkpoint::open(
             estate.clone(),
@@ -90,59 +95,41 @@ impl Migrate {
             .run(|listed| {
                 let (estate, bucket, checkpoint) = (estate.clone(), bucket.clone(), checkpoint.clone());
                 async move {
-                    let moved = retried(|| estate.migrate(&bucket, &listed, how, &*checkpoint));
+                    let moved =
+                        retried(|attempt| estate.migrate(&bucket, &listed, how, &*checkpoint, attempt > 0));
                     told(moved.await, done)
                 }
             })
             .await;
-        if walked.is_ok() && self.old_versions == OldVersions::Remove {
-            self.remove_old(&estate, &progress).await?;
+        let finished = walked.is_ok();
+        let mut done = walked.and_then(|()| fine(&progress));
+        if done.is_ok() && self.old_versions == OldVersions::Remove {
+            done = self.remove_old(&estate, &progress).await.and_then(|()| fine(&progress));
         }
-        progress.finish();
-        walked?;
-        checkpoint.forget().await.context("the state of this run can't be removed")?;
-        fine(&progress)
+        end(&checkpoint, &progress, finished, done).await
     }
 
-    /// Whether the store is told which object it may replace.
+    /// Which conditions the store keeps.
     ///
-    /// Errors: a store that does not keep that, unless it is accepted.
-    async fn guarded(
-        &self,
-        estate: &crate::handler::estate::Estate,
-        progress: &Progress,
-    ) -> anyhow::Result<bool> {
-        let bucket = &self.common.area.bucket;
-        let what = "whether the store keeps If-Match could not be tried under '.s3veil/jobs/'";
-        let guards = retried(|| estate.guards(bucket)).await.context(what)?;
+    /// Errors: a store that keeps too few, unless it is accepted.
+    async fn guards(&self, estate: &Estate, progress: &Progress) -> anyhow::Result<Guards> {
+        let guards = tried(estate, &self.common, progress).await?;
         if guards.put && guards.complete {
-            return Ok(true);
+            return Ok(guards);
         }
         let which = match (guards.put, guards.complete) {
             (false, false) => "PutObject and CompleteMultipartUpload",
             (false, true) => "PutObject",
             (true, _) => "CompleteMultipartUpload",
         };
-        anyhow::ensure!(
-            self.unguarded,
-            "the store does not keep If-Match on {which}: what a client writes to an object at the moment it is being sealed \
-             would be lost. Stop all writers to {}, and run it with --unguarded",
-            self.common.area
-        );
-        progress
-            .note(&format!("The store does not keep If-Match on {which}: no client may write meanwhile."));
-        // What it keeps is used all the same.
-        Ok(guards.put)
+        accepted(self.unguarded, &self.common, progress, which, "sealed")?;
+        Ok(guards)
     }
 
-    async fn remove_old(
-        &self,
-        estate: &Arc<crate::handler::estate::Estate>,
-        progress: &Arc<Progress>,
-    ) -> anyhow::Result<()> {
+    async fn remove_old(&self, estate: &Arc<Estate>, progress: &Arc<Progress>) -> anyhow::Result<()> {
         let bucket = &self.common.area.bucket;
         let kept =
-            retried(|| estate.versioning(bucket)).await.context("whether the bucket keeps versions")?;
+            retried(|_| estate.versioning(bucket)).await.context("whether the bucket keeps versions")?;
         if kept == Versioning::Off {
             return Ok(());
         }
@@ -158,9 +145,12 @@ impl Migrate {
                 if suspended && listed.version_id.as_deref() == Some("null") {
                     return Outcome::good("versions left", 0);
                 }
-                match retried(|| estate.remove_plain_version(&bucket, &listed)).await {
-                    Ok(true) => Outcome::good("old plain versions removed", listed.size),
-                    Ok(false) => Outcome::good("versions left", 0),
+                match retried(|_| estate.remove_plain_version(&bucket, &listed)).await {
+                    Ok(Old::Removed) => Outcome::good("old plain versions removed", listed.size),
+                    Ok(Old::Kept) => Outcome::good("versions left", 0),
+                    Ok(Old::Left) => {
+                        Outcome::good("old plain versions left: their objects are not sealed", 0)
+                    }
                     Err(error) => Outcome::bad("versions failed", &error),
                 }
             }
@@ -186,4 +176,48 @@ pub(super) fn fine(progress: &Progress) -> anyhow::Result<()> {
         0 => Ok(()),
         some => anyhow::bail!("{some} objects with problems; each is named above"),
     }
+}
+
+/// The end of what was remembered: once all has been tried, whatever came of it, the next run begins at the beginning.
+pub(super) async fn end(
+    checkpoint: &Checkpoint,
+    progress: &Progress,
+    finished: bool,
+    done: anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if finished && let Err(why) = checkpoint.forget().await {
+        progress.note(&format!("where this run was can't be removed from the store: {why}"));
+    }
+    progress.finish();
+    done
+}
+
+/// Which conditions the store keeps, by a try.
+pub(super) async fn tried(estate: &Estate, common: &Common, progress: &Progress) -> anyhow::Result<Guards> {
+    let what = "which conditions the store keeps could not be tried under '.s3veil/jobs/'";
+    let guards = retried(|_| estate.guards(&common.area.bucket)).await.context(what)?;
+    if let Some(why) = &guards.litter {
+        progress.note(&format!("What that was tried with stays under '.s3veil/jobs/': {why}"));
+    }
+    Ok(guards)
+}
+
+/// Goes on without a condition, if nobody writes.
+///
+/// Errors: a message that says what could be lost.
+pub(super) fn accepted(
+    unguarded: bool,
+    common: &Common,
+    progress: &Progress,
+    which: &str,
+    verb: &str,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        unguarded,
+        "the store does not keep If-Match on {which}: what a client writes to an object at the moment it is being {verb} \
+         would be lost. Stop all writers to {}, and run it with --unguarded",
+        common.area
+    );
+    progress.note(&format!("The store does not keep If-Match on {which}: no client may write meanwhile."));
+    Ok(())
 }

@@ -75,7 +75,7 @@ impl Progress {
         let Problem { code, message } = problem;
         match &self.face {
             Face::Bar(bar) => bar.println(format!("{object}: {code}: {message}")),
-            Face::Lines => eprintln!("{object}: {code}: {message}"),
+            Face::Lines => say(&format!("{object}: {code}: {message}")),
             Face::Json => {
                 print(&json!({ "event": "problem", "object": object, "code": code, "message": message }))
             }
@@ -86,7 +86,7 @@ impl Progress {
     pub fn note(&self, note: &str) {
         match &self.face {
             Face::Bar(bar) => bar.println(note),
-            Face::Lines => eprintln!("{note}"),
+            Face::Lines => say(note),
             Face::Json => print(&json!({ "event": "note", "message": note })),
         }
     }
@@ -121,7 +121,7 @@ impl Progress {
                 bar.set_position(state.all.objects);
                 bar.set_message(line(self.verb, &state, rates, left));
             }
-            Face::Lines => eprintln!("{}", line(self.verb, &state, rates, left)),
+            Face::Lines => say(&line(self.verb, &state, rates, left)),
             Face::Json => print(&json!({
                 "event": "progress",
                 "objects": state.all.objects,
@@ -169,8 +169,13 @@ impl Progress {
             rate.0, rate.1, state.problems
         )
         .ok();
-        println!("{text}");
+        writeln!(std::io::stdout().lock(), "{text}").ok();
     }
+}
+
+/// Nobody need listen to the end.
+fn say(line: &str) {
+    writeln!(std::io::stderr().lock(), "{line}").ok();
 }
 
 fn print(line: &serde_json::Value) {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::checkpoint::Checkpoint;
-use super::migrate::fine;
+use super::migrate::{accepted, end, fine, tried};
 use super::walk::{Outcome, Walk};
 use super::{Common, Site};
-use crate::handler::estate::{Estate, Rotated, Rotation, Seen, Versioning, retried};
+use crate::handler::estate::{CopyBy, Estate, Keeping, Rotated, Rotation, Seen, Versioning, retried};
 use crate::kms::EkName;
 use crate::policy::EkRef;
 use crate::s3::Result;
@@ -33,6 +33,9 @@ pub(in super::super) struct Rotate {
     /// Forget where an earlier run was.
     #[arg(long)]
     restart: bool,
+    /// Also where the store keeps no condition: a client's write at the wrong moment is then lost. For when nobody writes.
+    #[arg(long)]
+    unguarded: bool,
     /// Don't ask for ACLs: a request less for each object where they mean nothing.
     #[arg(long)]
     no_acls: bool,
@@ -63,54 +66,57 @@ impl Rotate {
             format!("--to: the EK '{}' of kms '{}' can't seal. Make it, or enable it", to.ek, to.kms)
         })?;
         let from = self.from.as_ref().map(|from| from.0.clone());
-        let rotation = Arc::new(Rotation { to, from, acl: !self.no_acls });
+        let keeping = Keeping { acl: !self.no_acls, ask_tags: false };
+        let mut rotation = Rotation { to, from, keeping, by: CopyBy::Copy };
         let bucket = &self.common.area.bucket;
         let progress = self.common.progress(if self.apply { "under their EK" } else { "looked at" });
         if !self.apply {
-            let walk = Walk::new(&self.common, &estate, &progress);
-            walk.run(|listed| {
+            let (walk, rotation) = (Walk::new(&self.common, &estate, &progress), Arc::new(rotation));
+            let walked = walk.run(|listed| {
                 let (estate, bucket, rotation) = (estate.clone(), bucket.clone(), rotation.clone());
                 async move {
-                    told(
-                        retried(|| estate.would_rotate(&bucket, &listed, &rotation)).await,
-                        "to do with --apply",
-                    )
+                    let would = retried(|_| estate.would_rotate(&bucket, &listed, &rotation));
+                    told(would.await, "to do with --apply")
                 }
-            })
-            .await?;
+            });
+            let done = walked.await.and_then(|()| fine(&progress));
             progress.finish();
-            return fine(&progress);
+            return done;
         }
+        let guards = tried(&estate, &self.common, &progress).await?;
+        rotation.keeping.ask_tags = !guards.tag_count;
+        if !guards.copy {
+            match guards.complete {
+                true => rotation.by = CopyBy::Parts,
+                false => {
+                    let which = "CopyObject and CompleteMultipartUpload";
+                    accepted(self.unguarded, &self.common, &progress, which, "copied")?;
+                }
+            }
+        }
+        let rotation = Arc::new(rotation);
         let words =
             [rotation.to.kms.as_str(), rotation.to.ek.as_str(), rotation.from.as_deref().unwrap_or("")];
-        let checkpoint = Checkpoint::open(
-            estate.clone(),
-            &self.common.area,
-            self.common.shard,
-            ("rotate", &words),
-            self.restart,
-        );
+        let (area, shard) = (&self.common.area, self.common.shard);
+        let checkpoint = Checkpoint::open(estate.clone(), area, shard, ("rotate", &words), self.restart);
         let checkpoint = Arc::new(checkpoint.await?);
         let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
-        let walked = walk
-            .run(|listed| {
-                let (estate, bucket) = (estate.clone(), bucket.clone());
-                let (rotation, checkpoint) = (rotation.clone(), checkpoint.clone());
-                async move {
-                    told(
-                        retried(|| estate.rotate(&bucket, &listed, &rotation, &*checkpoint)).await,
-                        "rotated",
-                    )
-                }
-            })
-            .await;
-        progress.finish();
-        walked?;
-        checkpoint.forget().await.context("the state of this run can't be removed")?;
-        if !self.no_report {
+        let walked = walk.run(|listed| {
+            let (estate, bucket) = (estate.clone(), bucket.clone());
+            let (rotation, checkpoint) = (rotation.clone(), checkpoint.clone());
+            async move {
+                let rotated = retried(|_| estate.rotate(&bucket, &listed, &rotation, &*checkpoint));
+                told(rotated.await, "rotated")
+            }
+        });
+        let walked = walked.await;
+        let finished = walked.is_ok();
+        let done = walked.and_then(|()| fine(&progress));
+        let done = end(&checkpoint, &progress, finished, done).await;
+        if finished && !self.no_report {
             self.report(&estate).await?;
         }
-        fine(&progress)
+        done
     }
 
     fn ek(&self, kms: &[String]) -> anyhow::Result<EkRef> {
@@ -128,15 +134,17 @@ impl Rotate {
     /// How many objects, and old versions of them, need which EK now: what deleting one of them would erase.
     async fn report(&self, estate: &Arc<Estate>) -> anyhow::Result<()> {
         let bucket = &self.common.area.bucket;
-        let versions = retried(|| estate.versioning(bucket)).await.is_ok_and(|kept| kept != Versioning::Off);
+        let kept = retried(|_| estate.versioning(bucket)).await;
+        let versions = kept.context("whether the bucket keeps versions, for the report")? != Versioning::Off;
         let progress = self.common.progress("looked at");
         let walk = Walk { versions, ..Walk::new(&self.common, estate, &progress) };
         walk.run(|listed| {
             let (estate, bucket) = (estate.clone(), bucket.clone());
             async move {
-                match retried(|| estate.look(&bucket, &listed)).await {
+                match retried(|_| estate.look(&bucket, &listed)).await {
                     Ok(Seen::Sealed { kms, ek, .. }) => {
-                        let old = if versions && !listed.is_latest { ", old versions" } else { "" };
+                        let old =
+                            if versions && listed.is_latest == Some(false) { ", old versions" } else { "" };
                         Outcome::good(format!("need EK '{ek}' of kms '{kms}'{old}"), listed.size)
                     }
                     Ok(_) => Outcome::good("need no EK", listed.size),

@@ -20,10 +20,10 @@ impl Stat {
         let progress = self.common.progress("looked at");
         let walk = Walk { versions: self.versions, ..Walk::new(&self.common, &estate, &progress) };
         let bucket = &self.common.area.bucket;
-        walk.run(|listed| {
+        let walked = walk.run(|listed| {
             let (estate, bucket) = (estate.clone(), bucket.clone());
             async move {
-                let what = match retried(|| estate.look(&bucket, &listed)).await {
+                let what = match retried(|_| estate.look(&bucket, &listed)).await {
                     Ok(Seen::Plain) => "plain".into(),
                     Ok(Seen::Customer) => "sealed under clients' own keys".into(),
                     Ok(Seen::Gone) if listed.is_marker() => "delete markers".into(),
@@ -36,9 +36,9 @@ impl Stat {
                 };
                 Outcome::good(what, listed.size)
             }
-        })
-        .await?;
+        });
+        let done = walked.await.and_then(|()| fine(&progress));
         progress.finish();
-        fine(&progress)
+        done
     }
 }

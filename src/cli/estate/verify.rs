@@ -32,21 +32,21 @@ impl Verify {
         let bucket = &self.common.area.bucket;
         let depth = if self.envelopes { Depth::Envelopes } else { Depth::Bodies };
         let (sample, allow_plain) = (self.sample, self.allow_plain);
-        walk.run(|listed| {
+        let walked = walk.run(|listed| {
             let (estate, bucket) = (estate.clone(), bucket.clone());
             async move {
                 if sample.is_some_and(|sample| !sample.has(&listed.key)) {
                     return Outcome::good("not in the sample", 0);
                 }
-                match retried(|| estate.verify(&bucket, &listed, depth)).await {
+                match retried(|_| estate.verify(&bucket, &listed, depth)).await {
                     Ok(verdict) => told(verdict, allow_plain),
                     Err(error) => Outcome::bad("unreadable", &error),
                 }
             }
-        })
-        .await?;
+        });
+        let done = walked.await.and_then(|()| fine(&progress));
         progress.finish();
-        fine(&progress)
+        done
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::super::Stops;
 use super::checkpoint::Checkpoint;
@@ -22,8 +22,11 @@ use crate::s3::listing::Listed;
 /// How often is saved where the walk is.
 const SAVES: Duration = Duration::from_secs(5);
 
-/// So many failures without a success between them, and something is wrong with more than the objects.
-const FAILURES: u32 = 100;
+/// So many failures, and something is wrong with more than the objects. As many are remembered.
+const FAILURES: usize = 1_000;
+
+/// How long what is at work may go on after a signal. A second one ends it at once.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What became of an object.
 pub(super) struct Outcome {
@@ -53,6 +56,25 @@ impl Outcome {
     }
 }
 
+/// What to do when it has ended before its end.
+const AGAIN: &str = "Run it again: what was to be written goes on where it was";
+
+/// An object that is known by its key alone: one that failed before.
+fn named(key: String) -> Listed {
+    Listed {
+        key,
+        version_id: None,
+        is_latest: None,
+        etag: String::new(),
+        size: 0,
+        last_modified: String::new(),
+    }
+}
+
+fn is_named(listed: &Listed) -> bool {
+    listed.etag.is_empty() && listed.version_id.is_none()
+}
+
 /// A walk over an area.
 pub(super) struct Walk<'a> {
     pub estate: &'a Arc<Estate>,
@@ -75,10 +97,15 @@ struct Order {
 }
 
 impl Order {
-    fn begin(&mut self, key: &str) -> u64 {
+    /// Begins with a key; with none for one that does not stand in the order.
+    fn begin(&mut self, key: Option<&str>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.at_work.insert(number, self.last.replace(key.to_owned()));
+        let before = self.last.clone();
+        if let Some(key) = key {
+            self.last = Some(key.to_owned());
+        }
+        self.at_work.insert(number, before);
         number
     }
 
@@ -134,18 +161,25 @@ impl<'a> Walk<'a> {
         F: Future<Output = Outcome> + Send + 'static,
     {
         let mut stops = Stops::listen()?;
+        let again = stream::iter(
+            self.checkpoint.map(Checkpoint::failed).unwrap_or_default().into_iter().map(|key| Ok(named(key))),
+        );
         let listed = self.estate.listed(&self.area.bucket, &self.area.prefix, self.versions, after);
-        let mut listed = pin!(listed.try_filter(|one| std::future::ready(self.shard.has(&one.key))));
-        let (mut order, mut at_work, mut failures) = (Order::default(), JoinSet::new(), 0);
-        let (mut listing, mut ended) = (true, Ok(()));
+        let listed = listed.try_filter(|one| std::future::ready(self.shard.has(&one.key)));
+        let mut objects = pin!(again.chain(listed));
+        let mut order = Order { last: after.map(str::to_owned), ..Order::default() };
+        let (mut at_work, mut listing, mut ended) = (JoinSet::new(), true, Ok(()));
+        let mut grace = pin!(sleep(Duration::from_secs(u64::from(u32::MAX))));
+        let mut stopped = false;
         let mut saves = interval(SAVES);
         saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while listing || !at_work.is_empty() {
             tokio::select! {
-                next = listed.next(), if listing && at_work.len() < self.workers => match next {
+                next = objects.next(), if listing && at_work.len() < self.workers => match next {
                     Some(Ok(one)) => {
-                        let (number, key) = (order.begin(&one.key), one.key.clone());
-                        let work = work(one);
+                        // One that failed before stands before all that is still to come.
+                        let number = order.begin(if is_named(&one) { None } else { Some(&one.key) });
+                        let (key, work) = (one.key.clone(), work(one));
                         at_work.spawn(async move { (number, key, work.await) });
                     }
                     Some(Err(why)) => {
@@ -155,23 +189,35 @@ impl<'a> Walk<'a> {
                 },
                 Some(done) = at_work.join_next(), if !at_work.is_empty() => {
                     let (number, key, outcome) = done.context("a task broke")?;
-                    failures = if outcome.problem.is_some() { failures + 1 } else { 0 };
+                    let failed = outcome.problem.is_some();
                     self.tell(&key, outcome);
-                    if let (Some(checkpoint), Some(key)) = (self.checkpoint, order.end(number)) {
+                    let Some(checkpoint) = self.checkpoint else { continue };
+                    let failures = checkpoint.tried(&key, failed);
+                    if let Some(key) = order.end(number) {
                         checkpoint.reached(key);
                     }
-                    if failures == FAILURES {
-                        listing = false;
-                        ended = Err(anyhow::anyhow!("{FAILURES} objects in a row could not be done. Look at what they have in common, \
-                             and run it again: it goes on where it was"));
+                    if failures >= FAILURES && listing {
+                        (listing, ended) = (false, Err(anyhow::anyhow!("{failures} objects could not be done. {AGAIN}")));
                     }
                 }
-                () = stops.next(), if listing => {
-                    (listing, ended) = (false, Err(anyhow::anyhow!("stopped by a signal. Run it again: it goes on where it was")));
+                () = stops.next() => {
+                    if stopped {
+                        at_work.abort_all();
+                        break;
+                    }
+                    (listing, stopped) = (false, true);
+                    ended = Err(anyhow::anyhow!("stopped by a signal. {AGAIN}"));
+                    grace.as_mut().reset(Instant::now() + GRACE);
+                }
+                () = &mut grace, if stopped => {
+                    at_work.abort_all();
+                    break;
                 }
                 _ = saves.tick(), if self.checkpoint.is_some() => self.save().await?,
             }
         }
+        // Nothing writes any more when this is written.
+        at_work.shutdown().await;
         if ended.is_err() {
             self.save().await?;
         }
@@ -218,11 +264,11 @@ mod tests {
     #[test]
     fn what_is_done_ends_before_the_first_that_is_not() {
         let mut order = Order::default();
-        let numbers: Vec<u64> = ["a", "b", "c", "d"].iter().map(|key| order.begin(key)).collect();
+        let numbers: Vec<u64> = ["a", "b", "c", "d"].iter().map(|key| order.begin(Some(key))).collect();
         assert_eq!(order.end(numbers[2]), None);
         assert_eq!(order.end(numbers[0]), Some("a"));
         assert_eq!(order.end(numbers[1]), Some("c"));
-        let last = order.begin("e");
+        let last = order.begin(Some("e"));
         assert_eq!(order.end(numbers[3]), Some("d"));
         assert_eq!(order.end(last), Some("e"));
     }

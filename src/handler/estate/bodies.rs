@@ -13,14 +13,22 @@ use crate::s3::checksum::{Algorithm, Checksum, Hasher};
 use crate::s3::range::RangeSpec;
 use crate::s3::{Bucket, Code, Error, Key, Result};
 
-/// The CRC-64/NVME of a body, once it has ended.
+/// The CRC-64/NVME of a body, once it has ended; or why it broke off.
 #[derive(Clone, Default)]
-pub(super) struct Sum(Arc<OnceLock<(Checksum, u64)>>);
+pub(super) struct Sum(Arc<OnceLock<Result<(Checksum, u64)>>>);
 
 impl Sum {
     /// Checksum and length in bytes.
     pub fn get(&self) -> Option<&(Checksum, u64)> {
-        self.0.get()
+        self.0.get().and_then(|sum| sum.as_ref().ok())
+    }
+
+    /// Why the write of this body failed: the body's own end, or else what the one who wrote it says.
+    pub fn or(&self, error: Error) -> Error {
+        match self.0.get() {
+            Some(Err(broken)) => broken.again(),
+            _ => error,
+        }
     }
 }
 
@@ -46,11 +54,19 @@ impl Estate {
             loop {
                 let Some(frame) = body.frame().await else {
                     if let Some(hasher) = hasher.take() {
-                        sum.0.set((hasher.finish(), length)).ok();
+                        sum.0.set(Ok((hasher.finish(), length))).ok();
                     }
                     return Ok::<_, BoxError>(None);
                 };
-                let Ok(data) = frame?.into_data() else { continue };
+                let frame = match frame {
+                    Ok(frame) => frame,
+                    Err(why) => {
+                        let why = broken(why);
+                        sum.0.set(Err(why.again())).ok();
+                        return Err(why.into());
+                    }
+                };
+                let Ok(data) = frame.into_data() else { continue };
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&data);
                 }
@@ -70,7 +86,9 @@ impl Estate {
     pub(super) async fn read(&self, body: ByteBody) -> Result<(Checksum, u64)> {
         let (mut body, sum) = self.summed(body);
         while let Some(frame) = body.frame().await {
-            frame.map_err(broken)?;
+            if let Err(why) = frame {
+                return Err(sum.or(broken(why)));
+            }
         }
         Ok(sum.get().cloned().expect("a body that has ended has a checksum"))
     }
@@ -89,6 +107,9 @@ impl Estate {
         }
         let gone = || Error::new(Code::NoSuchKey, "The object is gone.");
         let store = found(self.rooms.backend.send(request).await?).await?.ok_or_else(gone)?;
+        if etag(store.headers())? != etag(met)? {
+            return Err(super::super::target::replaced());
+        }
         match span {
             Some(_) if store.status() != StatusCode::PARTIAL_CONTENT => Err(Error::new(
                 Code::InternalError,

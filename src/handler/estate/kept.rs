@@ -8,19 +8,29 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::copy::{KEPT, tags_of};
+use super::super::copy::KEPT;
 use super::super::target::Target;
-use super::{ANSWER_MAX, Estate};
+use super::{ANSWER_MAX, Estate, refusal};
+use crate::backend::StoreRequest;
 use crate::body::{self, gather};
 use crate::response;
-use crate::s3::Result;
 use crate::s3::headers::{CONTEXT, ENVELOPE};
 use crate::s3::multipart::from_store;
+use crate::s3::{Code, Error, Result, xml};
 
 const LOCK_MODE: &str = "x-amz-object-lock-mode";
 const LOCK_UNTIL: &str = "x-amz-object-lock-retain-until-date";
 const OTHERS: [&str; 3] =
     ["x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-object-lock-legal-hold"];
+
+/// What is asked of the store for it, beside the object's head.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// The ACL.
+    pub acl: bool,
+    /// The tags even where the head says of none: not every store says how many there are.
+    pub ask_tags: bool,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -56,7 +66,14 @@ struct Grantee {
 impl Estate {
     /// The object's metadata, tags, storage class, website redirect, lock, and its ACL if that is wanted and the store shows
     /// it. Its ETag, owner, version and time of writing are the store's and can't be kept.
-    pub(super) async fn kept(&self, target: Target<'_>, stored: &HeaderMap, acl: bool) -> Result<HeaderMap> {
+    ///
+    /// Errors: those of the store, AccessDenied for tags or an ACL that it does not show: they would be lost.
+    pub(super) async fn kept(
+        &self,
+        target: Target<'_>,
+        stored: &HeaderMap,
+        Keeping { acl, ask_tags }: Keeping,
+    ) -> Result<HeaderMap> {
         let shown = response::forwarded(stored);
         let mut kept = HeaderMap::new();
         for (name, value) in &shown {
@@ -72,7 +89,10 @@ impl Estate {
             kept.insert(LOCK_MODE, mode.clone());
             kept.insert(LOCK_UNTIL, until.clone());
         }
-        if let Some(tags) = tags_of(&self.rooms, target, stored).await? {
+        let shown_tags = shown.get("x-amz-tagging-count").is_some_and(|count| count != "0");
+        if (shown_tags || ask_tags)
+            && let Some(tags) = self.tags(target).await?
+        {
             kept.insert("x-amz-tagging", tags);
         }
         if acl {
@@ -81,16 +101,43 @@ impl Estate {
         Ok(kept)
     }
 
+    /// The tags, if there are any.
+    async fn tags(&self, target: Target<'_>) -> Result<Option<HeaderValue>> {
+        let mut request = target.request(Method::GET);
+        request.query.push("tagging", "");
+        let Some(text) = self.resource(request, "its tags").await? else { return Ok(None) };
+        let tags = xml::tags_as_query(&text)?;
+        let value = HeaderValue::from_str(&tags).expect("what is percent-encoded is a header value");
+        Ok((!tags.is_empty()).then_some(value))
+    }
+
+    /// The document of a sub-resource; none from a store that has no such thing.
+    async fn resource(&self, request: StoreRequest, what: &str) -> Result<Option<bytes::Bytes>> {
+        let store = self.rooms.backend.send(request).await?;
+        match store.status() {
+            StatusCode::OK => {
+                Ok(Some(gather(store.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?))
+            }
+            StatusCode::FORBIDDEN => Err(Error::new(
+                Code::AccessDenied,
+                format!(
+                    "The store does not show what belongs to the object and would be lost. Let its credentials read {what}."
+                ),
+            )),
+            status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+                Err(refusal(store).await)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The ACL as grants, unless it is what a write has without any: its owner's alone.
     async fn grants(&self, target: Target<'_>, kept: &mut HeaderMap) -> Result<()> {
         let mut request = target.request(Method::GET);
         request.query.push("acl", "");
-        let store = self.rooms.backend.send(request).await?;
-        if store.status() != StatusCode::OK {
-            // Not every store has them, and not everybody may see them.
+        let Some(text) = self.resource(request, "its ACL, or leave ACLs with --no-acls").await? else {
             return Ok(());
-        }
-        let text = gather(store.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
+        };
         let acl: Acl = from_store(&text)?;
         let of_owner = |grant: &Grant| {
             grant.grantee.id.is_none() && grant.grantee.uri.is_none() || grant.grantee == acl.owner

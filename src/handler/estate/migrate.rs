@@ -6,15 +6,19 @@ use http::header::{self, HeaderMap};
 
 use super::super::{get, open};
 use super::bodies::{Span, Sum, broken};
-use super::kept::stored_length;
+use super::kept::{Keeping, stored_length};
 use super::parts::Journal;
-use super::{Estate, Rule, call, etag, key_of, refusal, target, was_changed};
+use super::{Estate, Rule, etag, found, key_of, refusal, retried, target, was_changed};
 use crate::auth::Payload;
 use crate::body::{self, ByteBody};
 use crate::operation::{Call, Operation};
 use crate::s3::listing::Listed;
+use crate::s3::range::RangeSpec;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{MAGIC_LEN, Sse};
+
+/// Storage classes whose objects can't be read before they are restored.
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +36,12 @@ pub struct How {
     pub direction: Direction,
     /// Objects of more plaintext bytes go by parts of so many.
     pub part: u64,
-    /// Whether ACLs are kept.
-    pub acl: bool,
-    /// Whether the store is told which object it may replace. Without that a write of a client's at the same moment is lost.
-    pub guarded: bool,
+    /// What is asked for to be kept.
+    pub keeping: Keeping,
+    /// Whether PutObject is told which object it may replace. Without that a write of a client's at the same moment is lost.
+    pub guard_put: bool,
+    /// The same for CompleteMultipartUpload.
+    pub guard_complete: bool,
 }
 
 /// What became of an object.
@@ -77,21 +83,22 @@ impl Estate {
         Ok(settled(&met, how.direction)?.unwrap_or(Moved::Done(listed.size)))
     }
 
-    /// Seals or opens an object. One that a client writes meanwhile is looked at again.
+    /// Seals or opens an object. `again`: it was tried before, and may have been written without a word of it.
     ///
-    /// Errors: those of store and KMS, the integrity error; ObjectReplaced for an object that is replaced all the time.
+    /// Errors: those of store and KMS, the integrity error; ObjectReplaced for one that a client writes at the same moment.
     pub async fn migrate(
         &self,
         bucket: &Bucket,
         listed: &Listed,
         how: How,
         journal: &impl Journal,
+        again: bool,
     ) -> Result<Moved> {
         let key = key_of(listed)?;
         if !self.fits(bucket, &key, how.direction).await? {
             return Ok(Moved::ByRule);
         }
-        match self.once((bucket, &key), how, journal).await {
+        match self.once((bucket, &key), how, journal, again).await {
             Err(error) if was_changed(&error) => Err(super::super::target::replaced().caused_by(error)),
             result => result,
         }
@@ -102,10 +109,21 @@ impl Estate {
         Ok(self.rule((bucket, key)).await? == wanted)
     }
 
-    async fn once(&self, object: (&Bucket, &Key), how: How, journal: &impl Journal) -> Result<Moved> {
+    async fn once(
+        &self,
+        object: (&Bucket, &Key),
+        how: How,
+        journal: &impl Journal,
+        again: bool,
+    ) -> Result<Moved> {
         let place = target(object.0, object.1, None);
         let Some(met) = self.head(place).await? else { return Ok(Moved::Gone) };
         if let Some(settled) = settled(&met, how.direction)? {
+            // What may be ours was not compared; that it authenticates can still be seen.
+            if again && settled == Moved::Already && how.direction == Direction::Seal {
+                let answer = self.client_bytes(object, &met, None).await?;
+                self.read(answer.into_body()).await?;
+            }
             return Ok(settled);
         }
         let length = match how.direction {
@@ -128,31 +146,25 @@ impl Estate {
 
 impl Passage<'_> {
     async fn whole(&self) -> Result<()> {
+        let mut headers = self.kept(self.met).await?;
+        if self.how.guard_put {
+            headers.insert(header::IF_MATCH, etag(self.met)?);
+        }
         let (body, read) = self.source(None).await?;
-        let mut headers = self.kept().await?;
-        self.guard(&mut headers)?;
         let checksum = whole_checksum(self.met).filter(|_| self.how.direction == Direction::Seal);
         let payload = Payload { checksum, ..Payload::of_length(self.length) };
         let call = Call::by_operator(Operation::PutObject, self.object, Query::default(), headers, payload);
-        let answer = self.estate.ask(call, body).await?;
+        let answer = self.estate.ask(call, body).await.map_err(|error| read.or(error))?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
         self.compare(answer.headers(), None, &read).await
     }
 
-    /// What is kept of the object.
-    pub async fn kept(&self) -> Result<HeaderMap> {
+    /// What is kept of the object with this head.
+    pub async fn kept(&self, met: &HeaderMap) -> Result<HeaderMap> {
         let place = target(self.object.0, self.object.1, None);
-        self.estate.kept(place, self.met, self.how.acl).await
-    }
-
-    /// The condition that the object is still the one that was met.
-    pub fn guard(&self, headers: &mut HeaderMap) -> Result<()> {
-        if self.how.guarded {
-            headers.insert(header::IF_MATCH, etag(self.met)?);
-        }
-        Ok(())
+        self.estate.kept(place, met, self.how.keeping).await
     }
 
     /// The plaintext of the object, or a span of it.
@@ -180,15 +192,15 @@ impl Passage<'_> {
     ///
     /// Errors: the integrity error if it is something else.
     pub async fn compare(&self, written: &HeaderMap, span: Option<Span>, read: &Sum) -> Result<()> {
-        let answer = match self.estate.client_bytes(self.object, written, span).await {
-            Ok(answer) => answer,
+        // What goes to an archive can't be read there.
+        if self.met.get("x-amz-storage-class").is_some_and(|class| ARCHIVES.iter().any(|name| class == name))
+        {
+            return Ok(());
+        }
+        match retried(|_| self.read_back(written, span)).await? {
             // A client has put another one there, so nobody reads this one any more.
-            Err(error) if was_changed(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let back = self.estate.read(answer.into_body()).await?;
-        match read.get() {
-            Some(sum) if *sum == back => Ok(()),
+            None => Ok(()),
+            back if back.as_ref() == read.get() => Ok(()),
             _ => Err(Error::new(
                 Code::ObjectIntegrityError,
                 "The object reads differently from what was written. Restore it from a good copy, and look at the store.",
@@ -196,14 +208,32 @@ impl Passage<'_> {
         }
     }
 
-    /// Removes an upload that failed.
-    pub async fn abort(&self, id: &str) {
-        let headers = HeaderMap::new();
-        let call = call(Operation::AbortMultipartUpload, self.object, headers, 0);
-        let call = call.with_query(Query::from_pairs([("uploadId", id)]));
-        if let Err(why) = self.estate.ask(call, body::empty()).await {
-            tracing::warn!(%why, "an upload that failed can't be removed");
+    /// Checksum and length of what is there now; none if it is another object.
+    async fn read_back(
+        &self,
+        written: &HeaderMap,
+        span: Option<Span>,
+    ) -> Result<Option<(crate::s3::checksum::Checksum, u64)>> {
+        match self.estate.client_bytes(self.object, written, span).await {
+            Ok(answer) => self.estate.read(answer.into_body()).await.map(Some),
+            Err(error) if was_changed(&error) => {
+                let (bucket, key) = self.object;
+                let now = self.estate.head(target(bucket, key, None)).await?;
+                let same = now.is_some_and(|now| now.get(header::ETAG) == written.get(header::ETAG));
+                if same { Err(super::super::target::replaced().caused_by(error)) } else { Ok(None) }
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// Removes an upload that failed. False if it stays.
+    pub async fn abort(&self, id: &str) -> bool {
+        let (bucket, key) = self.object;
+        let removed = self.estate.give_up(bucket, key, id).await;
+        if let Err(why) = &removed {
+            tracing::warn!(%why, "an upload that failed can't be removed now");
+        }
+        removed.is_ok()
     }
 }
 
@@ -227,21 +257,50 @@ fn whole_checksum(met: &HeaderMap) -> Option<crate::s3::checksum::Checksum> {
         .find_map(|algorithm| Checksum::parse(algorithm, met.get(algorithm.header())?.to_str().ok()?))
 }
 
+/// What became of an old version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It was plain, and is gone.
+    Removed,
+    /// It is the current one, or sealed, or a delete marker.
+    Kept,
+    /// It is plain, but its object is deleted, plain itself or not to be sealed: it may be the last good copy.
+    Left,
+}
+
 impl Estate {
-    /// Deletes an old version that is plain; false if it is not.
+    /// Deletes an old version that is plain, of an object that is sealed and opens.
     ///
-    /// Errors: AccessDenied for one under a lock, those of the store.
-    pub async fn remove_plain_version(&self, bucket: &Bucket, listed: &Listed) -> Result<bool> {
+    /// Errors: AccessDenied for one under a lock, those of store and KMS.
+    pub async fn remove_plain_version(&self, bucket: &Bucket, listed: &Listed) -> Result<Old> {
         let (key, version) = (key_of(listed)?, listed.version_id.as_deref());
-        if listed.is_latest || listed.is_marker() || version.is_none() {
-            return Ok(false);
+        if listed.is_latest != Some(false) || listed.is_marker() || version.is_none() {
+            return Ok(Old::Kept);
         }
         let place = target(bucket, &key, version);
         match self.head(place).await? {
             Some(met) if open::parsed(&met)?.is_none() => {}
-            _ => return Ok(false),
+            _ => return Ok(Old::Kept),
+        }
+        if !self.fits(bucket, &key, Direction::Seal).await? {
+            return Ok(Old::Left);
+        }
+        let current = target(bucket, &key, None);
+        match self.head(current).await? {
+            Some(met) if open::sealed(&self.rooms, current, &met).await?.is_some() => {}
+            _ => return Ok(Old::Left),
+        }
+        // One that has lost its envelope is not plain.
+        if listed.size >= MAGIC_LEN {
+            let mut first = place.request(Method::GET);
+            first.headers.set(header::RANGE, RangeSpec::FromTo(0, MAGIC_LEN - 1).to_header());
+            let Some(store) = found(self.rooms.backend.send(first).await?).await? else {
+                return Ok(Old::Kept);
+            };
+            let (first, _) = body::peek(store.into_body(), MAGIC_LEN as usize).await.map_err(broken)?;
+            get::refuse_magic(&first)?;
         }
         let store = self.rooms.backend.send(place.request(Method::DELETE)).await?;
-        if store.status().is_success() { Ok(true) } else { Err(refusal(store).await) }
+        if store.status().is_success() { Ok(Old::Removed) } else { Err(refusal(store).await) }
     }
 }

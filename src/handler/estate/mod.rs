@@ -21,11 +21,12 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use jobs::Job;
+pub use kept::Keeping;
 pub use look::Seen;
-pub use migrate::{Direction, How, Moved};
+pub use migrate::{Direction, How, Moved, Old};
 pub use parts::Journal;
 pub use probe::Guards;
-pub use rotate::{Rotated, Rotation};
+pub use rotate::{CopyBy, Rotated, Rotation};
 pub use verify::{Depth, Verdict};
 
 use super::own::{Kind, Own, Start};
@@ -99,7 +100,7 @@ impl Estate {
         start: Start,
     ) -> Result<(Vec<Listed>, Option<Start>)> {
         let own = self.own(bucket);
-        retried(|| own.page(kind, prefix, start.clone())).await
+        retried(|_| own.page(kind, prefix, start.clone())).await
     }
 
     /// Whether the bucket keeps versions.
@@ -198,11 +199,13 @@ async fn refusal(answer: Answer) -> Error {
     let code = from_store::<Completed>(&text).ok().and_then(|error| error.code);
     let said = code.as_deref().unwrap_or("no code");
     let message = format!("The store answered {status} ({said}).");
-    let known = code.as_deref().and_then(Code::from_store);
-    Error::new(
-        known.unwrap_or(if status.is_server_error() { Code::ServiceUnavailable } else { by_status(status) }),
-        message,
-    )
+    let passing = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    // Two writes at the same moment, of which one is asked to try again.
+    let known = match passing || status == StatusCode::CONFLICT {
+        true => Code::ServiceUnavailable,
+        false => code.as_deref().and_then(Code::from_store).unwrap_or(by_status(status)),
+    };
+    Error::new(known, message)
 }
 
 fn by_status(status: StatusCode) -> Code {
@@ -211,6 +214,7 @@ fn by_status(status: StatusCode) -> Code {
         StatusCode::NOT_FOUND => Code::NoSuchKey,
         StatusCode::FORBIDDEN => Code::AccessDenied,
         StatusCode::TOO_MANY_REQUESTS => Code::ServiceUnavailable,
+        StatusCode::NOT_IMPLEMENTED => Code::NotImplemented,
         _ => Code::InvalidRequest,
     }
 }
@@ -232,12 +236,12 @@ fn etag(headers: &HeaderMap) -> Result<HeaderValue> {
 const TRIES: u32 = 6;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// Does it, and again where a store or a KMS is briefly away.
+/// Does it, and again where a store or a KMS is briefly away. The work is told how often it was tried before.
 ///
 /// Errors: those of the last try.
-pub async fn retried<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
+pub async fn retried<T, F: Future<Output = Result<T>>>(work: impl Fn(u32) -> F) -> Result<T> {
     for attempt in 0.. {
-        match work().await {
+        match work(attempt).await {
             Err(error) if attempt + 1 < TRIES && may_pass(&error) => {
                 tokio::time::sleep(PAUSE * 2u32.pow(attempt)).await;
             }
@@ -247,7 +251,8 @@ pub async fn retried<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> 
     unreachable!("the last try returns")
 }
 
-fn may_pass(error: &Error) -> bool {
+/// Whether it is nothing of the object, but of a store or a KMS that is away.
+pub fn may_pass(error: &Error) -> bool {
     matches!(
         error.code(),
         Code::ServiceUnavailable | Code::SlowDown | Code::KmsUnavailable | Code::ObjectReplaced

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::bodies::{Span, Sum};
 use super::migrate::Passage;
-use super::{ANSWER_MAX, call, refusal};
+use super::{ANSWER_MAX, call, etag, refusal, retried, target};
 use crate::auth::Payload;
 use crate::body::{self, gather};
 use crate::operation::{Call, Operation};
@@ -31,16 +31,18 @@ impl Passage<'_> {
     /// Writes the object by parts, and compares each.
     pub(super) async fn by_parts(&self, journal: &impl Journal) -> Result<()> {
         let (bucket, key) = self.object;
-        let id = self.begin().await?;
+        let kept = self.kept(self.met).await?;
+        let id = self.begin(kept.clone()).await?;
         let done = match journal.begun(bucket, key, &id).await {
-            Ok(()) => self.fill(&id).await,
+            Ok(()) => self.fill(&id, &kept).await,
             Err(why) => Err(why),
         };
         let (written, spans) = match done {
             Ok(done) => done,
             Err(why) => {
-                self.abort(&id).await;
-                journal.ended(bucket, key, &id);
+                if self.abort(&id).await {
+                    journal.ended(bucket, key, &id);
+                }
                 return Err(why);
             }
         };
@@ -52,8 +54,8 @@ impl Passage<'_> {
         compared.buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn begin(&self) -> Result<String> {
-        let call = call(Operation::CreateMultipartUpload, self.object, self.kept().await?, 0);
+    async fn begin(&self, kept: HeaderMap) -> Result<String> {
+        let call = call(Operation::CreateMultipartUpload, self.object, kept, 0);
         let call = call.with_query(Query::from_pairs([("uploads", "")]));
         let answer = self.estate.ask(call, body::empty()).await?;
         if !answer.status().is_success() {
@@ -72,18 +74,30 @@ impl Passage<'_> {
     }
 
     /// All parts, and the completion: its answer's head, and the parts with their checksums.
-    async fn fill(&self, id: &str) -> Result<(HeaderMap, Vec<(Span, Sum)>)> {
+    async fn fill(&self, id: &str, kept: &HeaderMap) -> Result<(HeaderMap, Vec<(Span, Sum)>)> {
         let parts = stream::iter((1..).zip(spans(self.length, self.how.part)))
             .map(|(number, span)| async move {
-                let (etag, sum) = self.send(id, number, span).await?;
+                let (etag, sum) = retried(|_| self.send(id, number, span)).await?;
                 Ok::<_, Error>(((number, etag, None), (span, sum)))
             })
             .buffered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
         let (list, spans): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        self.still_has(kept).await?;
         let written = self.complete(id, complete_request(&list)).await?;
         Ok((written, spans))
+    }
+
+    /// What is kept was read before the first part, and a new tag or other metadata leaves an ETag as it is.
+    ///
+    /// Errors: ObjectReplaced.
+    async fn still_has(&self, kept: &HeaderMap) -> Result<()> {
+        let (bucket, key) = self.object;
+        match self.estate.head(target(bucket, key, None)).await? {
+            Some(now) if self.kept(&now).await? == *kept => Ok(()),
+            _ => Err(super::super::target::replaced()),
+        }
     }
 
     async fn send(&self, id: &str, number: u32, span: Span) -> Result<(String, Sum)> {
@@ -92,7 +106,7 @@ impl Passage<'_> {
         let query = Query::from_pairs([("partNumber", number.as_str()), ("uploadId", id)]);
         let payload = Payload::of_length(span.len());
         let call = Call::by_operator(Operation::UploadPart, self.object, query, HeaderMap::new(), payload);
-        let answer = self.estate.ask(call, body).await?;
+        let answer = self.estate.ask(call, body).await.map_err(|error| sum.or(error))?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
@@ -104,7 +118,9 @@ impl Passage<'_> {
     /// Errors: those that a store finds when it has already said 200 (S3's own way), too.
     async fn complete(&self, id: &str, document: String) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
-        self.guard(&mut headers)?;
+        if self.how.guard_complete {
+            headers.insert(header::IF_MATCH, etag(self.met)?);
+        }
         let query = Query::from_pairs([("uploadId", id)]);
         let payload = Payload::of_length(document.len() as u64);
         let call =

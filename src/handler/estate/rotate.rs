@@ -3,17 +3,17 @@
 //! Source: Amazon S3 API Reference, CopyObject, UploadPartCopy.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
 
 use super::super::copy::CopyResult;
 use super::super::own::written;
 use super::super::target::Target;
 use super::super::{open, sealing};
 use super::bodies::Span;
-use super::kept::stored_length;
+use super::kept::{Keeping, stored_length};
 use super::parts::{Journal, spans};
-use super::{ANSWER_MAX, Estate, Rule, etag, found, key_of, target, was_changed};
+use super::{ANSWER_MAX, Estate, Rule, etag, found, key_of, retried, target, was_changed};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
 use crate::body::{self, gather};
 use crate::kms::Context;
@@ -38,8 +38,19 @@ pub struct Rotation {
     pub to: EkRef,
     /// Only those under this EK of any KMS; all others if there is none.
     pub from: Option<String>,
-    /// Whether ACLs are kept.
-    pub acl: bool,
+    /// What is asked for to be kept.
+    pub keeping: Keeping,
+    /// How the store copies.
+    pub by: CopyBy,
+}
+
+/// How the store copies an object onto itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyBy {
+    /// In one request, under conditions that it keeps, or that nobody needs. Objects over 5 GiB by parts.
+    Copy,
+    /// As a multipart upload, whose completion keeps the condition: for stores that don't for a copy. Its ETag is another one.
+    Parts,
 }
 
 /// What became of an object.
@@ -143,16 +154,16 @@ impl Estate {
         if rotation.is_under(before.header()) && envelope.header().ek_version == before.header().ek_version {
             return Ok(Rotated::Already);
         }
+        let kept = self.kept(place, &met, rotation.keeping).await?;
         let mut headers = StoreHeaders::default();
-        for (name, value) in &self.kept(place, &met, rotation.acl).await? {
+        for (name, value) in &kept {
             headers.set(name.clone(), value.clone());
         }
         headers.set_envelope(&envelope, write.context())?;
         let copy = Copy { estate: self, object: (bucket, key), met: &met, size };
-        if size > MAX_COPY {
-            copy.by_parts(headers, journal).await?
-        } else {
-            copy.whole(headers).await?
+        match size > MAX_COPY || rotation.by == CopyBy::Parts {
+            true => copy.by_parts(headers, journal).await?,
+            false => copy.whole(headers, kept.contains_key("x-amz-tagging")).await?,
         }
         self.check(place, &before).await?;
         Ok(Rotated::Done)
@@ -162,14 +173,19 @@ impl Estate {
         open::Given { bucket: place.bucket, key: place.key, customer: None, context: open::context(met) }
     }
 
-    /// Looks whether what is there now opens, and is the same object. If a client has written another one, it is not ours.
+    /// Looks whether what is there now opens, up to its first byte: a store that copied another body has an envelope that is not
+    /// for it. If a client has written another object, that is not ours.
     async fn check(&self, place: Target<'_>, before: &Envelope) -> Result<()> {
         let Some(met) = self.head(place).await? else { return Ok(()) };
-        match open::parsed(&met)? {
-            Some(envelope) if envelope.commitment() == before.commitment() => {
-                open::opened(&self.rooms.keys, &envelope, self.given(place, &met)).await.map(drop)
-            }
-            _ => Ok(()),
+        if open::parsed(&met)?.is_none_or(|envelope| envelope.commitment() != before.commitment()) {
+            return Ok(());
+        }
+        let sealed = open::sealed(&self.rooms, place, &met).await?.ok_or(seal::Error::Tampered)?;
+        let first = (sealed.length.get() > 0).then_some(Span { start: 0, end: 1 });
+        match self.client_bytes((place.bucket, place.key), &met, first).await {
+            Ok(answer) => self.read(answer.into_body()).await.map(drop),
+            Err(error) if was_changed(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -198,12 +214,15 @@ impl Copy<'_> {
         Ok(())
     }
 
-    async fn whole(&self, mut headers: StoreHeaders) -> Result<()> {
+    async fn whole(&self, mut headers: StoreHeaders, tags: bool) -> Result<()> {
         self.from_itself(&mut headers)?;
         let replace = HeaderValue::from_static("REPLACE");
         headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace.clone());
-        headers.set(HeaderName::from_static("x-amz-tagging-directive"), replace);
-        // Where a store knows it for copies too: a client may write between the look at the source and the end of the copy.
+        // Where metadata is replaced, RGW forgets the source's tags.
+        if tags {
+            headers.set(HeaderName::from_static("x-amz-tagging-directive"), replace);
+        }
+        // A client may write between the look at the source and the end of the copy.
         headers.set(header::IF_MATCH, etag(self.met)?);
         copied(self.estate.rooms.backend.send(self.request(Method::PUT, headers)).await?).await.map(drop)
     }
@@ -219,17 +238,17 @@ impl Copy<'_> {
             Ok(()) => self.fill(&upload_id).await,
             Err(why) => Err(why),
         };
-        if done.is_err() {
-            let query = Query::from_pairs([("uploadId", upload_id.as_str())]);
-            backend.send(self.request(Method::DELETE, StoreHeaders::default()).query(query)).await?;
+        if done.is_ok() || self.estate.give_up(bucket, key, &upload_id).await.is_ok() {
+            journal.ended(bucket, key, &upload_id);
         }
-        journal.ended(bucket, key, &upload_id);
         done
     }
 
     async fn fill(&self, id: &str) -> Result<()> {
         let parts: Vec<(u32, String)> = stream::iter((1..).zip(spans(self.size, PART)))
-            .map(|(number, span)| async move { Ok::<_, Error>((number, self.part(id, number, span).await?)) })
+            .map(|(number, span)| async move {
+                Ok::<_, Error>((number, retried(|_| self.part(id, number, span)).await?))
+            })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -258,9 +277,6 @@ impl Copy<'_> {
 ///
 /// Errors: those that a store finds when it has already said 200 (S3's own way), too.
 async fn copied(store: crate::backend::StoreResponse) -> Result<String> {
-    if store.status() == StatusCode::NOT_FOUND {
-        return Err(Error::new(Code::NoSuchKey, "The object is gone."));
-    }
     let gone = || Error::new(Code::NoSuchKey, "The object is gone.");
     let store = found(store).await?.ok_or_else(gone)?;
     let text = gather(store.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;

@@ -2,6 +2,7 @@
 
 use http::header::HeaderMap;
 
+use super::super::own::{Kind, Start};
 use super::super::{get, open};
 use super::bodies::broken;
 use super::look::Seen;
@@ -61,7 +62,7 @@ impl Estate {
     async fn prove(&self, bucket: &Bucket, listed: &Listed, depth: Depth) -> Result<Verdict> {
         let key = key_of(listed)?;
         match self.look(bucket, listed).await? {
-            Seen::Gone => return Ok(Verdict::Gone),
+            Seen::Gone => return self.gone(bucket, listed).await,
             Seen::Customer => return Ok(Verdict::Customer),
             Seen::Broken(error) => return Ok(Verdict::Tampered(error)),
             Seen::Plain => return self.plain(bucket, listed).await,
@@ -83,9 +84,30 @@ impl Estate {
         let answer = self.ask(call, body::empty()).await?;
         if !answer.status().is_success() {
             let error = refusal(answer).await;
-            return if error.code() == Code::NoSuchKey { Ok(Verdict::Gone) } else { Err(error) };
+            return if error.code() == Code::NoSuchKey {
+                self.gone(bucket, listed).await
+            } else {
+                Err(error)
+            };
         }
         self.read(answer.into_body()).await.map(|(_, length)| Verdict::Good(length))
+    }
+
+    /// An object that is listed and not there: deleted meanwhile, or else the store has lost it.
+    async fn gone(&self, bucket: &Bucket, listed: &Listed) -> Result<Verdict> {
+        if listed.is_marker() {
+            return Ok(Verdict::Gone);
+        }
+        let kind = if listed.version_id.is_some() { Kind::Versions } else { Kind::Objects };
+        let (page, _) = self.own(bucket).page(kind, &listed.key, Start::new()).await?;
+        let same = |one: &Listed| (&one.key, &one.version_id) == (&listed.key, &listed.version_id);
+        match page.iter().any(same) {
+            false => Ok(Verdict::Gone),
+            true => Ok(Verdict::Unreadable(Error::new(
+                Code::NoSuchKey,
+                "The store lists the object and does not have it.",
+            ))),
+        }
     }
 
     /// An object without an envelope: one that begins as only sealed bodies do has lost it.
