@@ -114,6 +114,23 @@ impl Site {
         (count(&versions, "<Key>.s3veil/"), count(&uploads, "<UploadId>"))
     }
 
+    /// Parts of uploads that are under way.
+    pub async fn parts_left(&self, bucket: &str) -> usize {
+        let uploads = self.direct("GET", &format!("/{bucket}?uploads"), &[], b"").await;
+        let text = String::from_utf8(uploads.bytes().to_vec()).unwrap();
+        let inner = |entry: &str, name: &str| {
+            let rest = entry.split_once(&format!("<{name}>")).unwrap().1;
+            rest.split_once("</").unwrap().0.to_owned()
+        };
+        let mut parts = 0;
+        for upload in text.split("<Upload>").skip(1) {
+            let at = format!("/{bucket}/{}?uploadId={}", inner(upload, "Key"), inner(upload, "UploadId"));
+            let listed = self.direct("GET", &at, &[], b"").await;
+            parts += String::from_utf8_lossy(listed.bytes()).matches("<Part>").count();
+        }
+        parts
+    }
+
     pub fn command(&self, configuration: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3veil"));
         command

@@ -206,7 +206,7 @@ impl Copy<'_> {
     }
 
     /// The very object that was met.
-    fn from_itself(&self, headers: &mut StoreHeaders) -> Result<()> {
+    fn name_itself(&self, headers: &mut StoreHeaders) -> Result<()> {
         let (bucket, key) = self.object;
         let source = Source { bucket: bucket.clone(), key: key.clone(), version: None };
         headers.set(HeaderName::from_static("x-amz-copy-source"), source.to_header());
@@ -215,7 +215,7 @@ impl Copy<'_> {
     }
 
     async fn whole(&self, mut headers: StoreHeaders, tags: bool) -> Result<()> {
-        self.from_itself(&mut headers)?;
+        self.name_itself(&mut headers)?;
         let replace = HeaderValue::from_static("REPLACE");
         headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace.clone());
         // Where metadata is replaced, RGW forgets the source's tags.
@@ -263,7 +263,7 @@ impl Copy<'_> {
 
     async fn part(&self, id: &str, number: u32, Span { start, end }: Span) -> Result<String> {
         let mut headers = StoreHeaders::default();
-        self.from_itself(&mut headers)?;
+        self.name_itself(&mut headers)?;
         let range = HeaderValue::from_str(&format!("bytes={start}-{}", end - 1)).expect("digits");
         headers.set(HeaderName::from_static("x-amz-copy-source-range"), range);
         let number = number.to_string();
