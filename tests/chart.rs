@@ -48,6 +48,33 @@ fn accepted(text: &str, example: &str) -> Config {
     Config::load(&file, &[]).unwrap_or_else(|why| panic!("{example}: {why}\n{text}"))
 }
 
+/// The argument lists of a pod's containers that stand a line each.
+fn arguments(objects: &str) -> Vec<Vec<String>> {
+    let item = |line: &str| Some(line.trim_start().strip_prefix("- ")?.trim_matches('"').to_owned());
+    let lists = objects.split("args:\n").skip(1);
+    lists.map(|list| list.lines().map_while(item).collect()).collect()
+}
+
+#[test]
+fn the_program_takes_the_arguments_of_the_jobs() {
+    use clap::Parser as _;
+    let Some(helm) = helm() else { return };
+    let chart = root().join("charts/s3veil");
+    let example = chart.join("examples/migrate-job.yaml");
+    let objects = template(&helm, &chart, &["--values", example.to_str().unwrap()]);
+    let commands: Vec<_> = arguments(&objects)
+        .into_iter()
+        .filter(|list| ["migrate", "verify"].contains(&list[0].as_str()))
+        .collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        // What the kubelet puts in.
+        let command = command.iter().map(|one| one.replace("$(JOB_COMPLETION_INDEX)", "7"));
+        let parsed = s3veil::cli::Arguments::try_parse_from(["s3veil".to_owned()].into_iter().chain(command));
+        parsed.unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
