@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::checkpoint::job_name;
 use super::progress::Progress;
 use super::walk::{Outcome, Walk};
 use super::writing::{Writing, end, fine, guards};
@@ -23,7 +24,7 @@ pub(in super::super) struct Migrate {
     /// Old versions that are plain, in a bucket that keeps versions. Once removed they are gone for good.
     #[arg(long, value_enum, default_value_t)]
     old_versions: OldVersions,
-    /// Longer objects go by parts of so many MiB, several at a time.
+    /// Objects over 8 MiB go by parts of so many MiB, several at a time.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(5..=4096))]
     part_mib: u64,
 }
@@ -67,11 +68,12 @@ impl Migrate {
             progress.finish();
             return done;
         }
-        let guards = self.guards(&estate, &progress).await?;
+        let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
+        let job = job_name(&self.common.area, self.common.shard, ("migrate", words));
+        let guards = self.guards(&estate, &progress, &job).await?;
         (how.guard_put, how.guard_complete) = (guards.put, guards.complete);
         how.keeping.ask_tags = !guards.tag_count;
-        let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
-        let checkpoint = self.writing.checkpoint(&estate, &self.common, ("migrate", words)).await?;
+        let checkpoint = self.writing.checkpoint(&estate, &self.common, &job).await?;
         let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
         let done = if self.decrypt { "opened" } else { "sealed" };
         let walked = walk
@@ -95,8 +97,8 @@ impl Migrate {
     /// Which conditions the store keeps.
     ///
     /// Errors: a store that keeps too few, unless it is accepted.
-    async fn guards(&self, estate: &Estate, progress: &Progress) -> anyhow::Result<Guards> {
-        let guards = guards(estate, &self.common, progress).await?;
+    async fn guards(&self, estate: &Estate, progress: &Progress, job: &str) -> anyhow::Result<Guards> {
+        let guards = guards(estate, &self.common, progress, job).await?;
         if guards.put && guards.complete {
             return Ok(guards);
         }

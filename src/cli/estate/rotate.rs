@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::super::the_kms;
+use super::checkpoint::job_name;
 use super::walk::{Outcome, Walk};
 use super::writing::{Writing, end, fine, guards};
 use super::{Common, Site};
@@ -73,7 +74,10 @@ impl Rotate {
             progress.finish();
             return done;
         }
-        let guards = guards(&estate, &self.common, &progress).await?;
+        let from = rotation.from.clone().unwrap_or_default();
+        let words = [rotation.to.kms.as_str(), rotation.to.ek.as_str(), &from];
+        let job = job_name(&self.common.area, self.common.shard, ("rotate", &words));
+        let guards = guards(&estate, &self.common, &progress, &job).await?;
         rotation.keeping.ask_tags = !guards.tag_count;
         rotation.long = guards.complete || self.writing.unguarded;
         match (guards.copy, guards.complete) {
@@ -85,9 +89,7 @@ impl Rotate {
             }
         }
         let rotation = Arc::new(rotation);
-        let words =
-            [rotation.to.kms.as_str(), rotation.to.ek.as_str(), rotation.from.as_deref().unwrap_or("")];
-        let checkpoint = self.writing.checkpoint(&estate, &self.common, ("rotate", &words)).await?;
+        let checkpoint = self.writing.checkpoint(&estate, &self.common, &job).await?;
         let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
         let walked = walk.run(|listed| {
             let (estate, bucket) = (estate.clone(), bucket.clone());

@@ -31,18 +31,16 @@ impl Writing {
         Keeping { acl: !self.no_acls, ask_tags: false }
     }
 
-    /// Where a command with these words of its own was.
+    /// Where the job of this name was.
     ///
     /// Errors: those of the store.
     pub async fn checkpoint(
         &self,
         estate: &Arc<Estate>,
         common: &Common,
-        command: (&str, &[&str]),
+        job: &str,
     ) -> anyhow::Result<Arc<Checkpoint>> {
-        Checkpoint::open(estate.clone(), &common.area, common.shard, command, self.restart)
-            .await
-            .map(Arc::new)
+        Checkpoint::open(estate.clone(), &common.area, job, self.restart).await.map(Arc::new)
     }
 
     /// Goes on without a condition, if nobody writes.
@@ -70,9 +68,14 @@ impl Writing {
 /// Which conditions the store keeps, by a try.
 ///
 /// Errors: those of the store.
-pub(super) async fn guards(estate: &Estate, common: &Common, progress: &Progress) -> anyhow::Result<Guards> {
+pub(super) async fn guards(
+    estate: &Estate,
+    common: &Common,
+    progress: &Progress,
+    job: &str,
+) -> anyhow::Result<Guards> {
     let what = "which conditions the store keeps could not be tried under '.s3veil/jobs/'";
-    let guards = retried(|_| estate.guards(&common.area.bucket)).await.context(what)?;
+    let guards = retried(|_| estate.guards(&common.area.bucket, job)).await.context(what)?;
     if let Some(why) = &guards.litter {
         progress.note(&format!("What that was tried with stays under '.s3veil/jobs/': {why}"));
     }

@@ -9,7 +9,7 @@ use super::kept::{Keeping, stored_length};
 use super::parts::Journal;
 use super::{Estate, Rule, etag, key_of, refusal, retried, target, was_changed};
 use crate::auth::Payload;
-use crate::body::{self, ByteBody};
+use crate::body::{self, ByteBody, gather};
 use crate::operation::{Call, Operation};
 use crate::s3::listing::Listed;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
@@ -17,6 +17,11 @@ use crate::seal::{MAGIC_LEN, Sse};
 
 /// Storage classes whose objects can't be read before they are restored.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// The longest object that is read whole before it is written, in plaintext bytes; longer ones go by parts. MinIO begins with a
+/// write under a condition only when nobody reads the object any more: if it were read while it is written, it would wait for
+/// itself.
+const WHOLE: u64 = 8 * 1024 * 1024;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub enum Direction {
 pub struct How {
     /// Which way.
     pub direction: Direction,
-    /// Objects of more plaintext bytes go by parts of so many.
+    /// Long objects go by parts of so many plaintext bytes.
     pub part: u64,
     /// What is asked for to be kept.
     pub keeping: Keeping,
@@ -133,7 +138,7 @@ impl Estate {
         let length =
             length.ok_or_else(|| Error::new(Code::InternalError, "The store gave an object no length."))?;
         let passage = Passage { estate: self, object, how, met: &met, length };
-        if length > how.part {
+        if length > how.part.min(WHOLE) {
             passage.by_parts(journal).await?
         } else {
             passage.whole().await?
@@ -149,10 +154,11 @@ impl Passage<'_> {
             headers.insert(header::IF_MATCH, etag(self.met)?);
         }
         let (body, read) = self.source(None).await?;
+        let body = gather(body, WHOLE as usize).await.map_err(|why| read.or(broken(why)))?;
         let checksum = whole_checksum(self.met).filter(|_| self.how.direction == Direction::Seal);
         let payload = Payload { checksum, ..Payload::of_length(self.length) };
         let call = Call::by_operator(Operation::PutObject, self.object, Query::default(), headers, payload);
-        let answer = self.estate.ask(call, body).await.map_err(|error| read.or(error))?;
+        let answer = self.estate.ask(call, body::full(body)).await?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
