@@ -88,15 +88,16 @@ impl Probe<'_> {
 
     /// Removes objects and uploads of this name. Keys that begin so are nobody else's.
     async fn clear(&self, name: &str) -> Result<()> {
-        let query = Query::from_pairs([("uploads", ""), ("prefix", name)]);
-        let listed = written(self.send(self.own.request(Method::GET, None).query(query)).await?)?;
-        let text = gather(listed.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
-        let listed: UnderWay = from_store(&text)?;
-        for upload in listed.uploads {
-            let key = Key::parse(&upload.key).filter(|key| key.as_str().starts_with(name));
-            let key = key.ok_or(crate::seal::Error::Tampered)?;
-            let query = Query::from_pairs([("uploadId", upload.upload_id.as_str())]);
-            self.send(self.own.request(Method::DELETE, Some(&key)).query(query)).await?;
+        // MinIO lists uploads by their whole key only.
+        for key in [&self.present, &self.absent] {
+            let query = Query::from_pairs([("uploads", ""), ("prefix", key.as_str())]);
+            let listed = written(self.send(self.own.request(Method::GET, None).query(query)).await?)?;
+            let text = gather(listed.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
+            let listed: UnderWay = from_store(&text)?;
+            for upload in listed.uploads.iter().filter(|upload| upload.key == key.as_str()) {
+                let query = Query::from_pairs([("uploadId", upload.upload_id.as_str())]);
+                self.send(self.own.request(Method::DELETE, Some(key)).query(query)).await?;
+            }
         }
         let kind = self.own.kind().await;
         self.own.remove(kind, name).await.map(drop)
