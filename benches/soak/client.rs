@@ -78,7 +78,8 @@ impl Client {
     /// Errors: an answer that it should not have got, and to what.
     pub async fn work(mut self, until: Instant) -> Result<Counts, String> {
         while Instant::now() < until {
-            let (what, moved) = self.something().await.map_err(|why| format!("client {}: {why}", self.number))?;
+            let (what, moved) =
+                self.something().await.map_err(|why| format!("client {}: {why}", self.number))?;
             self.counts.count(what, moved as u64);
         }
         Ok(self.counts)
@@ -170,10 +171,12 @@ impl Client {
             let (_, rest) = entry.split_once(&format!("<{name}>"))?;
             Some(rest.split_once('<')?.0.to_owned())
         };
-        let listed = text.split("<Contents>").skip(1).map(|entry| Some((field(entry, "Key")?, field(entry, "Size")?)));
-        let known = self.objects.iter().map(|(key, object)| {
-            Some((format!("client-{}/{key}", self.number), length(object).to_string()))
-        });
+        let listed =
+            text.split("<Contents>").skip(1).map(|entry| Some((field(entry, "Key")?, field(entry, "Size")?)));
+        let known = self
+            .objects
+            .iter()
+            .map(|(key, object)| Some((format!("client-{}/{key}", self.number), length(object).to_string())));
         match listed.eq(known) {
             true => Ok(0),
             false => Err(format!("another listing than of {:?}: {text}", self.objects)),
@@ -307,7 +310,8 @@ impl Client {
             if from < to {
                 let all = self.material.piece(*piece);
                 let rest = left.strip_prefix(&all[from - begin..to - begin]);
-                left = rest.ok_or_else(|| format!("other bytes than were written, {range:?} of {object:?}"))?;
+                left =
+                    rest.ok_or_else(|| format!("other bytes than were written, {range:?} of {object:?}"))?;
             }
             begin = end;
         }
@@ -339,15 +343,23 @@ impl Counts {
     /// For people.
     pub fn table(&self, took: Duration) -> String {
         let row = |(what, (times, bytes)): (&&str, &(u64, u64))| {
-            format!("| {what} | {times} | {:.1} | {:.1} |\n", *times as f64 / took.as_secs_f64(), *bytes as f64 / 1e9)
+            format!(
+                "| {what} | {times} | {:.1} | {:.1} |\n",
+                *times as f64 / took.as_secs_f64(),
+                *bytes as f64 / 1e9
+            )
         };
         let rows: String = self.0.iter().map(row).collect();
-        let (times, bytes) = self.0.values().fold((0, 0), |sum, (times, bytes)| (sum.0 + times, sum.1 + bytes));
+        let (times, bytes) =
+            self.0.values().fold((0, 0), |sum, (times, bytes)| (sum.0 + times, sum.1 + bytes));
         let all = row((&"all", &(times, bytes)));
         format!("| | times | a second | GB |\n| --- | ---: | ---: | ---: |\n{rows}{all}")
     }
 
     pub fn json(&self) -> Value {
-        self.0.iter().map(|(what, (times, bytes))| (*what, json!({ "times": times, "bytes": bytes }))).collect()
+        self.0
+            .iter()
+            .map(|(what, (times, bytes))| (*what, json!({ "times": times, "bytes": bytes })))
+            .collect()
     }
 }

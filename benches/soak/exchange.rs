@@ -70,7 +70,8 @@ impl Connection {
     pub async fn send(&mut self, target: &Target, ask: Ask<'_>, enough: usize) -> Result<Answer, String> {
         let request = signed(target, ask);
         self.sender.ready().await.map_err(|why| format!("{why:?}"))?;
-        let (head, mut stream) = self.sender.send_request(request).await.map_err(|why| format!("{why:?}"))?.into_parts();
+        let (head, mut stream) =
+            self.sender.send_request(request).await.map_err(|why| format!("{why:?}"))?.into_parts();
         let mut body = BytesMut::new();
         while let Some(frame) = stream.frame().await {
             if let Ok(data) = frame.map_err(|why| format!("{why:?}"))?.into_data() {
@@ -101,10 +102,15 @@ pub async fn once(target: &Target, method: &str, path: &str) -> Result<(), Strin
 }
 
 /// A page of the admin port.
+#[expect(clippy::disallowed_methods, reason = "it is small, and our own")]
 pub async fn plain(address: SocketAddr, path: &str) -> Result<String, String> {
     let mut connection = Connection::open(address).await?;
     let request = Request::get(path).header("host", address.to_string()).body(whole(Bytes::new()));
-    let answer = connection.sender.send_request(request.expect("a request")).await.map_err(|why| format!("{why:?}"))?;
+    let answer = connection
+        .sender
+        .send_request(request.expect("a request"))
+        .await
+        .map_err(|why| format!("{why:?}"))?;
     let body = answer.into_body().collect().await.map_err(|why| format!("{why:?}"))?.to_bytes();
     String::from_utf8(body.into()).map_err(|why| why.to_string())
 }

@@ -113,7 +113,12 @@ async fn soak(arguments: &Arguments) -> Result<(), String> {
         arguments.minutes / 3.0,
         end.resident_mib(),
     );
-    println!("open files: {} at the start, {} at most, {} in the end", start.files, most(&samples), end.files);
+    println!(
+        "open files: {} at the start, {} at most, {} in the end",
+        start.files,
+        most(&samples),
+        end.files
+    );
     println!("{:.0} CPU seconds of s3veil in {:.0} s", end.cpu - start.cpu, took.as_secs_f64());
     let text = json!({
         "seconds": took.as_secs_f64(), "clients": arguments.clients, "seed": arguments.seed, "growth_mib_per_hour": growth,
@@ -139,8 +144,10 @@ fn s3veil(program: &Path, store: &str) -> Result<(Server, [u16; 2]), String> {
         let master = dir.join("master.key");
         fs_write(&file, &config(dir, port, admin, store))?;
         fs_write(&master, &"ab".repeat(32))?;
-        std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600)).map_err(|why| why.to_string())?;
-        let made = Command::new(program).args(["key", "--config"]).arg(&file).args(["create", "main"]).output();
+        std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600))
+            .map_err(|why| why.to_string())?;
+        let made =
+            Command::new(program).args(["key", "--config"]).arg(&file).args(["create", "main"]).output();
         let made = made.map_err(|why| format!("{}: {why}", program.display()))?;
         if !made.status.success() {
             return Err(String::from_utf8_lossy(&made.stderr).into_owned());

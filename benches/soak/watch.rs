@@ -93,7 +93,10 @@ impl Watch {
                 return Ok(sample);
             }
             if begun.elapsed() > at_most {
-                return Err(format!("{} s after the last request: {sample:?}, at the start {start:?}", at_most.as_secs()));
+                return Err(format!(
+                    "{} s after the last request: {sample:?}, at the start {start:?}",
+                    at_most.as_secs()
+                ));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -105,7 +108,7 @@ pub fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     let count = points.clone().count() as f64;
     let mean = |of: fn((f64, f64)) -> f64| points.clone().map(of).sum::<f64>() / count.max(1.0);
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let (over, under) =
-        points.fold((0.0, 0.0), |(over, under), (px, py)| (over + (px - x) * (py - y), under + (px - x).powi(2)));
+    let (over, under) = points
+        .fold((0.0, 0.0), |(over, under), (px, py)| (over + (px - x) * (py - y), under + (px - x).powi(2)));
     if under > 0.0 { over / under } else { 0.0 }
 }
