@@ -29,10 +29,17 @@ pub use multipart::Upload;
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A stored object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     pub body: Vec<u8>,
     pub headers: HeaderMap,
+}
+
+/// All that a store holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    pub objects: BTreeMap<String, Object>,
+    pub uploads: BTreeMap<String, Upload>,
 }
 
 /// What the store does with the next request instead of what it should.
@@ -173,6 +180,16 @@ impl MemoryStore {
 
     pub fn change_upload(&self, id: &str, change: impl FnOnce(&mut Upload)) {
         change(self.state.uploads.lock().unwrap().get_mut(id).expect(id));
+    }
+
+    pub fn contents(&self) -> Contents {
+        Contents { objects: self.state.objects.lock().unwrap().clone(), uploads: self.uploads() }
+    }
+
+    /// Holds this from now on, and nothing else.
+    pub fn restore(&self, contents: Contents) {
+        *self.state.objects.lock().unwrap() = contents.objects;
+        *self.state.uploads.lock().unwrap() = contents.uploads;
     }
 
     /// The requests since the last call.

@@ -1,0 +1,226 @@
+//! Answers of the store that are errors, slow, of another length than they say, or no answers at all.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Method;
+
+use crate::alone;
+use crate::lane::{ALL, Lane, Operation};
+use crate::relay::{Changed, Message};
+use crate::support::client::{get, send};
+use crate::support::memory::Fault;
+use crate::support::upload::inner;
+
+/// The methods of the requests to the store that an operation takes, in order.
+async fn methods(lane: &Lane, operation: Operation) -> Vec<Method> {
+    lane.reset();
+    lane.store.take_seen();
+    assert!(operation.ask(lane).await.status.is_success());
+    let seen = lane.store.take_seen().into_iter().map(|seen| seen.method).collect();
+    lane.reset();
+    seen
+}
+
+#[test]
+fn the_stores_own_faults() {
+    alone(async {
+        let lane = Lane::start().await;
+        for operation in ALL {
+            let count = methods(&lane, operation).await.len();
+            for fault in [
+                Fault::Status(500),
+                Fault::Status(502),
+                Fault::Status(503),
+                Fault::Status(429),
+                Fault::Refuse("AccessDenied"),
+                Fault::ErrorIn200("SlowDown"),
+                Fault::Close,
+                Fault::NoLength,
+                Fault::CloseAfter(0),
+                Fault::CloseAfter(40),
+                Fault::StallAfter(40),
+            ] {
+                for at in 0..count {
+                    let what = format!("{operation:?}, request {at}: {fault:?}");
+                    lane.reset();
+                    (0..at).for_each(|_| lane.store.fail_next(Fault::Pass));
+                    lane.store.fail_next(fault);
+                    let reply = operation.ask(&lane).await;
+                    while lane.store.take_fault().is_some() {}
+                    let lied = matches!(fault, Fault::ErrorIn200(_)) && operation == Operation::Delete;
+                    if !lied {
+                        operation.judge_loosely(&lane, &reply, &what).await;
+                    }
+                }
+            }
+        }
+        lane.quiet().await;
+    });
+}
+
+/// What is made of an answer.
+pub type Change = fn(&Message) -> Changed;
+
+fn half(message: &Message) -> Changed {
+    Changed::to(message.saying(&message.body[..message.body.len() / 2]))
+}
+
+fn closing(bytes: Vec<u8>) -> Changed {
+    Changed { close: true, ..Changed::to(bytes) }
+}
+
+fn instead(body: &[u8]) -> impl Fn(&Message) -> Changed {
+    move |message| Changed::to(message.saying(body))
+}
+
+fn status(message: &Message, line: &str) -> Changed {
+    let (_, headers) = message.head.split_once("\r\n").unwrap();
+    let head = format!("HTTP/1.1 {line}\r\n{headers}");
+    Changed::to(Message { head, body: message.body.clone() }.as_it_is())
+}
+
+/// Not an answer of a store's.
+const PAGE: &[u8] =
+    b"<!doctype html><html><head><title>Sorry</title></head><body>Come back later.</body></html>";
+
+pub const CHANGES: [(&str, Change); 27] = [
+    ("shorter than its body", |m| Changed::to(m.announcing(m.body.len().saturating_sub(1)))),
+    ("nothing of its body", |m| Changed::to(m.announcing(0))),
+    ("longer than its body, and closed", |m| closing(m.announcing(m.body.len() + 1))),
+    ("much longer than its body, and closed", |m| closing(m.announcing(1_u64 << 40))),
+    ("longer than its body, and silent", |m| Changed::to(m.announcing(m.body.len() + 1))),
+    ("a length below zero", |m| Changed::to(m.announcing(-1))),
+    ("a length beyond numbers", |m| Changed::to(m.announcing("18446744073709551616"))),
+    ("a length in words", |m| Changed::to(m.announcing("ten"))),
+    ("two lengths", |m| Changed::to(m.announcing(format!("{}\r\ncontent-length: 7", m.body.len())))),
+    ("half of the body", half),
+    ("no body", |m| Changed::to(m.saying(b""))),
+    ("a page", |m| instead(PAGE)(m)),
+    ("a page of XML", |m| instead(b"<?xml version=\"1.0\"?><html><body>Come back later.</body></html>")(m)),
+    ("words", |m| instead(b"Come back later.")(m)),
+    ("only a declaration", |m| instead(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>")(m)),
+    ("bytes that are no text", |m| instead(&[0, 159, 146, 150, 255, 60, 60, 62])(m)),
+    ("entities", |m| {
+        let bomb = b"<!DOCTYPE a [<!ENTITY b \"cccccccc\"><!ENTITY d \"&b;&b;&b;\">]><a>&d;&d;</a>";
+        instead(bomb)(m)
+    }),
+    ("elements without end", |m| instead("<a>".repeat(100_000).as_bytes())(m)),
+    ("no HTTP", |_| closing(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec())),
+    ("nothing that is anything", |_| closing(vec![0; 4096])),
+    ("a head without end", |_| closing([&b"HTTP/1.1 200 OK\r\nx: "[..], &[b'x'; 1 << 20]].concat())),
+    ("a status that is none", |_| closing(b"HTTP/1.1 99999 OK\r\ncontent-length: 0\r\n\r\n".to_vec())),
+    ("204", |m| status(m, "204 No Content")),
+    ("206", |m| status(m, "206 Partial Content")),
+    ("304", |m| status(m, "304 Not Modified")),
+    ("an answer before the answer", |m| {
+        Changed::to([&b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n"[..], &m.as_it_is()].concat())
+    }),
+    ("byte by byte", |m| Changed {
+        pieces: m.as_it_is().chunks(97).map(<[u8]>::to_vec).collect(),
+        pause: Duration::from_millis(5),
+        close: false,
+    }),
+];
+
+/// Changes that an answer may have.
+pub const HARMLESS: [&str; 2] = ["an answer before the answer", "byte by byte"];
+
+#[test]
+fn answers_that_are_none() {
+    alone(async {
+        let mut lanes = Vec::new();
+        for operation in ALL {
+            lanes.push(tokio::spawn(async move {
+                let lane = Lane::start().await;
+                let methods = methods(&lane, operation).await;
+                for (at, method) in methods.iter().enumerate() {
+                    let method = ["GET", "HEAD", "PUT", "POST", "DELETE"]
+                        .into_iter()
+                        .find(|one| method == one)
+                        .unwrap();
+                    let before = methods[..at].iter().filter(|one| *one == method).count();
+                    for (name, change) in CHANGES {
+                        let what = format!("{operation:?}, {method} {before}: {name}");
+                        lane.reset();
+                        let turn = AtomicUsize::new(0);
+                        lane.relay.change(method, move |message| {
+                            match turn.fetch_add(1, Ordering::SeqCst) == before {
+                                true => change(&message),
+                                false => Changed::to(message.as_it_is()),
+                            }
+                        });
+                        let reply = operation.ask(&lane).await;
+                        lane.relay.disarm();
+                        assert!(reply.status.is_success() || !HARMLESS.contains(&name), "{what}: {reply:?}");
+                        operation.judge_loosely(&lane, &reply, &what).await;
+                    }
+                }
+                lane.quiet().await;
+            }));
+        }
+        for lane in lanes {
+            lane.await.unwrap();
+        }
+    });
+}
+
+/// Sizes that no object has, and sizes that another has.
+const SIZES: [&str; 17] = [
+    "0",
+    "1",
+    "79",
+    "80",
+    "95",
+    "96",
+    "97",
+    "196",
+    "65632",
+    "65633",
+    "131169",
+    "9223372036854775807",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-1",
+    "1e3",
+    "",
+];
+
+#[test]
+fn sizes_that_are_not_the_objects() {
+    alone(async {
+        let lane = Lane::start().await;
+        let to = lane.proxy.address;
+        for size in SIZES {
+            // A listing is nobody's word but the store's: it comes, whatever it says.
+            lane.reset();
+            lane.relay.change("GET", move |message| {
+                let text = String::from_utf8_lossy(&message.body).into_owned();
+                let mut parts = text.split("<Size>");
+                let mut out = parts.next().unwrap().to_owned();
+                for part in parts {
+                    out.push_str(&format!("<Size>{size}{}", &part[part.find('<').unwrap()..]));
+                }
+                Changed::to(message.saying(out.as_bytes()))
+            });
+            let list = get(to, "/b?list-type=2").await;
+            assert_eq!(list.status, 200, "{size}");
+            assert_eq!(inner(&list, "Key"), "k", "{size}");
+            // The parts of an upload: what is stored then may not open, and never opens to anything else.
+            let done = Operation::Complete.ask(&lane).await;
+            lane.relay.disarm();
+            Operation::Complete.opens_or_fails(&lane, &done, size).await;
+
+            lane.reset();
+            lane.relay.change("HEAD", move |message| Changed::to(message.announcing(size)));
+            let head = send(to, "HEAD", "/b/k", &[], b"").await;
+            let right = size == "196";
+            assert_eq!(head.status.is_success(), right, "{size}: {}", head.status);
+            let copied = Operation::Copy.ask(&lane).await;
+            assert_eq!(copied.status.is_success(), right, "{size}: {}", copied.status);
+            lane.relay.disarm();
+            Operation::Copy.judge_loosely(&lane, &copied, size).await;
+        }
+        lane.quiet().await;
+    });
+}
