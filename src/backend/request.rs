@@ -194,9 +194,12 @@ impl StoreRequest {
         self
     }
 
-    /// The same request once more, if it has no body.
+    /// The same request once more, if it has no body, and may be done twice: a write under a condition, once it is done, may
+    /// be what its repetition would be refused for.
     pub(super) fn repeat(&self) -> Option<Self> {
-        self.body.is_empty().then(|| Self {
+        let conditions = [header::IF_MATCH, header::IF_NONE_MATCH];
+        let once = !self.method.is_safe() && conditions.iter().any(|name| self.headers.0.contains_key(name));
+        (self.body.is_empty() && !once).then(|| Self {
             method: self.method.clone(),
             bucket: self.bucket.clone(),
             key: self.key.clone(),

@@ -7,14 +7,14 @@ use http::Request;
 use tempfile::TempDir;
 
 use crate::relay::{Fault, Kind, Relay, Way};
-use crate::support::client::{exchange, full, get, put};
+use crate::support::client::{attempt, exchange, full, get, put};
 use crate::support::memory::MemoryStore;
 use crate::support::program::Program;
 use crate::support::proxy::pattern;
 use crate::{alone, open_files};
 
 /// Faults of one round, and rounds of which the first ones fill what fills once.
-const ROUND: usize = 1500;
+const ROUND: usize = 500;
 const FIRST: usize = 2;
 const MORE: usize = 4;
 
@@ -44,7 +44,8 @@ async fn round(to: SocketAddr, relay: &Relay) {
         match writes {
             true => drop(put(to, "/b/k", &body).await),
             false => {
-                let reply = get(to, "/b/k").await;
+                // What breaks off at once may come to nothing at all.
+                let Some(reply) = attempt(to, "/b/k", &[]).await else { continue };
                 assert!(!reply.status.is_success() || body.starts_with(&reply.received), "{number}");
             }
         }

@@ -1,7 +1,7 @@
 //! A relay between s3veil and whoever it asks, which breaks off, holds or changes what passes.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -88,6 +88,8 @@ struct Plan {
     /// Of all connections, since it was last armed: asking, answering.
     passed: [usize; 2],
     met: usize,
+    /// Where something begins, each way: what is written at once, a head, a body.
+    marks: [Vec<usize>; 2],
     /// For the answers to this method.
     change: Option<(&'static str, Change)>,
     /// The last one that was seen.
@@ -100,13 +102,36 @@ pub struct Relay {
     pub address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
     live: Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Whether something has been asked on a connection that has no answer yet.
+struct Asked<'a> {
+    now: AtomicBool,
+    all: &'a AtomicUsize,
+}
+
+impl Asked<'_> {
+    fn set(&self, asked: bool) {
+        match (self.now.swap(asked, Ordering::SeqCst), asked) {
+            (false, true) => self.all.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.all.fetch_sub(1, Ordering::SeqCst),
+            _ => 0,
+        };
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 impl Relay {
     pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let relay = Self { address, plan: Arc::default(), live: Arc::default() };
+        let relay = Self { address, plan: Arc::default(), live: Arc::default(), waiting: Arc::default() };
         let served = relay.clone();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -143,9 +168,19 @@ impl Relay {
         (plan.met, plan.passed)
     }
 
+    /// Where something has begun since it was armed: asking, answering.
+    pub fn marks(&self) -> [Vec<usize>; 2] {
+        self.plan().marks.clone()
+    }
+
     /// Connections that have not ended.
     pub fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
+    }
+
+    /// Those of them on which something has been asked that has no answer yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
@@ -155,10 +190,11 @@ impl Relay {
     async fn connection(&self, mut near: TcpStream, mut far: TcpStream) {
         near.set_nodelay(true).unwrap();
         far.set_nodelay(true).unwrap();
+        let asked = Asked { now: AtomicBool::new(false), all: &self.waiting };
         let broken = {
             let (ask, answer) = (near.split(), far.split());
-            let asking = self.pump(Way::Asking, ask.0, answer.1);
-            let answering = self.pump(Way::Answering, answer.0, ask.1);
+            let asking = self.pump(Way::Asking, &asked, ask.0, answer.1);
+            let answering = self.pump(Way::Answering, &asked, answer.0, ask.1);
             tokio::pin!(asking, answering);
             // Either may end it; else both must have come to their ends.
             tokio::select! {
@@ -173,13 +209,20 @@ impl Relay {
     }
 
     /// Passes on until the end. How the whole connection ends at once, if it does.
-    async fn pump(&self, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Option<Kind> {
+    async fn pump(
+        &self,
+        way: Way,
+        asked: &Asked<'_>,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+    ) -> Option<Kind> {
         let (mut buffer, mut own, mut silent) = (vec![0; 32 * 1024], 0, false);
         loop {
             let Ok(len @ 1..) = from.read(&mut buffer).await else {
                 to.shutdown().await.ok();
                 return None;
             };
+            asked.set(way == Way::Asking);
             if silent {
                 continue;
             }
@@ -215,6 +258,9 @@ impl Relay {
     fn passes(&self, way: Way, own: &mut usize, bytes: &mut Vec<u8>) -> Option<Kind> {
         let plan = &mut *self.plan();
         let all = &mut plan.passed[way as usize];
+        let heads = bytes.windows(4).enumerate().filter(|(_, four)| four == b"\r\n\r\n");
+        plan.marks[way as usize]
+            .extend([0].into_iter().chain(heads.map(|(at, _)| at + 4)).map(|at| *all + at));
         let before = if plan.fault.is_some_and(|fault| fault.always) { *own } else { *all };
         let met = plan.fault.filter(|fault| fault.way == way && before + bytes.len() > fault.at);
         if let Some(fault) = met {

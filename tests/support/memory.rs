@@ -10,6 +10,7 @@ mod objects;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -104,6 +105,7 @@ struct State {
     /// With the method of the request that meets it; none: the next one.
     faults: Mutex<VecDeque<(Option<Method>, Fault)>>,
     seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
 }
 
 /// A running store.
@@ -128,7 +130,12 @@ impl MemoryStore {
                     async move { serve(&state, request).await }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+                let connected = served.clone();
+                connected.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
+                    connected.connections.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { state, endpoint }
@@ -180,6 +187,11 @@ impl MemoryStore {
 
     pub fn change_upload(&self, id: &str, change: impl FnOnce(&mut Upload)) {
         change(self.state.uploads.lock().unwrap().get_mut(id).expect(id));
+    }
+
+    /// Connections that it serves.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     pub fn contents(&self) -> Contents {
