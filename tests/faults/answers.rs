@@ -173,6 +173,31 @@ fn answers_that_are_none() {
     });
 }
 
+/// A copy has no body, so that it could be asked again where its connection broke. Under a condition it must not: it would be
+/// refused for what it has done itself.
+#[test]
+fn a_write_under_a_condition_is_asked_once() {
+    alone(async {
+        let lane = Lane::start().await;
+        let to = lane.proxy.address;
+        let source = [("x-amz-copy-source", "b/source")];
+        for (path, condition, status) in
+            [("/b/one", None, 200), ("/b/two", Some(("if-none-match", "*")), 503)]
+        {
+            let times = AtomicUsize::new(0);
+            lane.relay.change("PUT", move |message| match times.fetch_add(1, Ordering::SeqCst) {
+                0 => Changed { pieces: vec![], ..closing(vec![]) },
+                _ => Changed::to(message.as_it_is()),
+            });
+            let headers: Vec<_> = source.into_iter().chain(condition).collect();
+            let reply = send(to, "PUT", path, &headers, b"").await;
+            assert_eq!(reply.status, status, "{path}: {}", reply.code());
+            lane.relay.disarm();
+            assert_eq!(get(to, path).await.bytes(), get(to, "/b/source").await.bytes());
+        }
+    });
+}
+
 /// Sizes that no object has, and sizes that another has.
 const SIZES: [&str; 17] = [
     "0",

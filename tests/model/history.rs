@@ -79,6 +79,7 @@ pub enum Action {
 /// One thing that a client did, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
+    #[allow(dead_code)] // For whoever reads a history.
     pub client: u32,
     pub begin: u64,
     /// None: nobody knows whether it has happened, or ever will.
