@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::alone;
 use crate::lane::{ALL, Lane, Operation};
 use crate::relay::{Changed, Message};
 use crate::support::client::{get, send};
@@ -22,41 +21,39 @@ async fn methods(lane: &Lane, operation: Operation) -> Vec<Method> {
     seen
 }
 
-#[test]
-fn the_stores_own_faults() {
-    alone(async {
-        let lane = Lane::start().await;
-        for operation in ALL {
-            let count = methods(&lane, operation).await.len();
-            for fault in [
-                Fault::Status(500),
-                Fault::Status(502),
-                Fault::Status(503),
-                Fault::Status(429),
-                Fault::Refuse("AccessDenied"),
-                Fault::ErrorIn200("SlowDown"),
-                Fault::Close,
-                Fault::NoLength,
-                Fault::CloseAfter(0),
-                Fault::CloseAfter(40),
-                Fault::StallAfter(40),
-            ] {
-                for at in 0..count {
-                    let what = format!("{operation:?}, request {at}: {fault:?}");
-                    lane.reset();
-                    (0..at).for_each(|_| lane.store.fail_next(Fault::Pass));
-                    lane.store.fail_next(fault);
-                    let (reply, _) = operation.try_ask(&lane).await;
-                    while lane.store.take_fault().is_some() {}
-                    let lied = matches!(fault, Fault::ErrorIn200(_)) && operation == Operation::Delete;
-                    if !lied {
-                        operation.judge_loosely(&lane, reply.as_ref(), &what).await;
-                    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_stores_own_faults() {
+    let lane = Lane::start().await;
+    for operation in ALL {
+        let count = methods(&lane, operation).await.len();
+        for fault in [
+            Fault::Status(500),
+            Fault::Status(502),
+            Fault::Status(503),
+            Fault::Status(429),
+            Fault::Refuse("AccessDenied"),
+            Fault::ErrorIn200("SlowDown"),
+            Fault::Close,
+            Fault::NoLength,
+            Fault::CloseAfter(0),
+            Fault::CloseAfter(40),
+            Fault::StallAfter(40),
+        ] {
+            for at in 0..count {
+                let what = format!("{operation:?}, request {at}: {fault:?}");
+                lane.reset();
+                (0..at).for_each(|_| lane.store.fail_next(Fault::Pass));
+                lane.store.fail_next(fault);
+                let (reply, _) = operation.try_ask(&lane).await;
+                while lane.store.take_fault().is_some() {}
+                let lied = matches!(fault, Fault::ErrorIn200(_)) && operation == Operation::Delete;
+                if !lied {
+                    operation.judge_loosely(&lane, reply.as_ref(), &what).await;
                 }
             }
         }
-        lane.quiet().await;
-    });
+    }
+    lane.quiet().await;
 }
 
 /// What is made of an answer.
@@ -126,76 +123,68 @@ pub const CHANGES: [(&str, Change); 27] = [
 /// Changes that an answer may have.
 pub const HARMLESS: [&str; 2] = ["an answer before the answer", "byte by byte"];
 
-#[test]
-fn answers_that_are_none() {
-    alone(async {
-        let mut lanes = Vec::new();
-        for operation in ALL {
-            lanes.push(tokio::spawn(async move {
-                let lane = Lane::start().await;
-                let methods = methods(&lane, operation).await;
-                for (at, method) in methods.iter().enumerate() {
-                    let method = ["GET", "HEAD", "PUT", "POST", "DELETE"]
-                        .into_iter()
-                        .find(|one| method == one)
-                        .unwrap();
-                    let before = methods[..at].iter().filter(|one| *one == method).count();
-                    for (name, change) in CHANGES {
-                        let what = format!("{operation:?}, {method} {before}: {name}");
-                        lane.reset();
-                        let turn = AtomicUsize::new(0);
-                        lane.relay.change(method, move |message| {
-                            match turn.fetch_add(1, Ordering::SeqCst) == before {
-                                true => change(&message),
-                                false => Changed::to(message.as_it_is()),
-                            }
-                        });
-                        let (reply, _) = operation.try_ask(&lane).await;
-                        lane.relay.disarm();
-                        let told = reply.as_ref().is_some_and(|reply| reply.status.is_success());
-                        assert!(told || !HARMLESS.contains(&name), "{what}: {reply:?}");
-                        match reply {
-                            // Of what it holds already a store can spoil what it likes, and say that it is whole: a read
-                            // finds it.
-                            Some(reply) if told && operation == Operation::Complete && method == "GET" => {
-                                operation.opens_or_fails(&lane, &reply, &what).await;
-                            }
-                            reply => operation.judge_loosely(&lane, reply.as_ref(), &what).await,
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answers_that_are_none() {
+    let mut lanes = Vec::new();
+    for operation in ALL {
+        lanes.push(tokio::spawn(async move {
+            let lane = Lane::start().await;
+            let methods = methods(&lane, operation).await;
+            for (at, method) in methods.iter().enumerate() {
+                let method =
+                    ["GET", "HEAD", "PUT", "POST", "DELETE"].into_iter().find(|one| method == one).unwrap();
+                let before = methods[..at].iter().filter(|one| *one == method).count();
+                for (name, change) in CHANGES {
+                    let what = format!("{operation:?}, {method} {before}: {name}");
+                    lane.reset();
+                    let turn = AtomicUsize::new(0);
+                    lane.relay.change(method, move |message| {
+                        match turn.fetch_add(1, Ordering::SeqCst) == before {
+                            true => change(&message),
+                            false => Changed::to(message.as_it_is()),
                         }
+                    });
+                    let (reply, _) = operation.try_ask(&lane).await;
+                    lane.relay.disarm();
+                    let told = reply.as_ref().is_some_and(|reply| reply.status.is_success());
+                    assert!(told || !HARMLESS.contains(&name), "{what}: {reply:?}");
+                    match reply {
+                        // Of what it holds already a store can spoil what it likes, and say that it is whole: a read
+                        // finds it.
+                        Some(reply) if told && operation == Operation::Complete && method == "GET" => {
+                            operation.opens_or_fails(&lane, &reply, &what).await;
+                        }
+                        reply => operation.judge_loosely(&lane, reply.as_ref(), &what).await,
                     }
                 }
-                lane.quiet().await;
-            }));
-        }
-        for lane in lanes {
-            lane.await.unwrap();
-        }
-    });
+            }
+            lane.quiet().await;
+        }));
+    }
+    for lane in lanes {
+        lane.await.unwrap();
+    }
 }
 
 /// A copy has no body, so that it could be asked again where its connection broke. Under a condition it must not: it would be
 /// refused for what it has done itself.
-#[test]
-fn a_write_under_a_condition_is_asked_once() {
-    alone(async {
-        let lane = Lane::start().await;
-        let to = lane.proxy.address;
-        let source = [("x-amz-copy-source", "b/source")];
-        for (path, condition, status) in
-            [("/b/one", None, 200), ("/b/two", Some(("if-none-match", "*")), 503)]
-        {
-            let times = AtomicUsize::new(0);
-            lane.relay.change("PUT", move |message| match times.fetch_add(1, Ordering::SeqCst) {
-                0 => Changed { pieces: vec![], ..closing(vec![]) },
-                _ => Changed::to(message.as_it_is()),
-            });
-            let headers: Vec<_> = source.into_iter().chain(condition).collect();
-            let reply = send(to, "PUT", path, &headers, b"").await;
-            assert_eq!(reply.status, status, "{path}: {}", reply.code());
-            lane.relay.disarm();
-            assert_eq!(get(to, path).await.bytes(), get(to, "/b/source").await.bytes());
-        }
-    });
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_under_a_condition_is_asked_once() {
+    let lane = Lane::start().await;
+    let to = lane.proxy.address;
+    let source = [("x-amz-copy-source", "b/source")];
+    for (path, condition, status) in [("/b/one", None, 200), ("/b/two", Some(("if-none-match", "*")), 503)] {
+        let times = AtomicUsize::new(0);
+        lane.relay.change("PUT", move |message| match times.fetch_add(1, Ordering::SeqCst) {
+            0 => Changed { pieces: vec![], ..closing(vec![]) },
+            _ => Changed::to(message.as_it_is()),
+        });
+        let headers: Vec<_> = source.into_iter().chain(condition).collect();
+        let reply = send(to, "PUT", path, &headers, b"").await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.code());
+        lane.relay.disarm();
+        assert_eq!(get(to, path).await.bytes(), get(to, "/b/source").await.bytes());
+    }
 }
 
 /// Sizes that no object has, and sizes that another has.
@@ -219,41 +208,39 @@ const SIZES: [&str; 17] = [
     "",
 ];
 
-#[test]
-fn sizes_that_are_not_the_objects() {
-    alone(async {
-        let lane = Lane::start().await;
-        let to = lane.proxy.address;
-        for size in SIZES {
-            // A listing is nobody's word but the store's: it comes, whatever it says.
-            lane.reset();
-            lane.relay.change("GET", move |message| {
-                let text = String::from_utf8_lossy(&message.body).into_owned();
-                let mut parts = text.split("<Size>");
-                let mut out = parts.next().unwrap().to_owned();
-                for part in parts {
-                    out.push_str(&format!("<Size>{size}{}", &part[part.find('<').unwrap()..]));
-                }
-                Changed::to(message.saying(out.as_bytes()))
-            });
-            let list = get(to, "/b?list-type=2").await;
-            assert_eq!(list.status, 200, "{size}");
-            assert_eq!(inner(&list, "Key"), "k", "{size}");
-            // The parts of an upload: what is stored then may not open, and never opens to anything else.
-            let done = Operation::Complete.ask(&lane).await;
-            lane.relay.disarm();
-            Operation::Complete.opens_or_fails(&lane, &done, size).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sizes_that_are_not_the_objects() {
+    let lane = Lane::start().await;
+    let to = lane.proxy.address;
+    for size in SIZES {
+        // A listing is nobody's word but the store's: it comes, whatever it says.
+        lane.reset();
+        lane.relay.change("GET", move |message| {
+            let text = String::from_utf8_lossy(&message.body).into_owned();
+            let mut parts = text.split("<Size>");
+            let mut out = parts.next().unwrap().to_owned();
+            for part in parts {
+                out.push_str(&format!("<Size>{size}{}", &part[part.find('<').unwrap()..]));
+            }
+            Changed::to(message.saying(out.as_bytes()))
+        });
+        let list = get(to, "/b?list-type=2").await;
+        assert_eq!(list.status, 200, "{size}");
+        assert_eq!(inner(&list, "Key"), "k", "{size}");
+        // The parts of an upload: what is stored then may not open, and never opens to anything else.
+        let done = Operation::Complete.ask(&lane).await;
+        lane.relay.disarm();
+        Operation::Complete.opens_or_fails(&lane, &done, size).await;
 
-            lane.reset();
-            lane.relay.change("HEAD", move |message| Changed::to(message.announcing(size)));
-            let head = send(to, "HEAD", "/b/k", &[], b"").await;
-            let right = size == "196";
-            assert_eq!(head.status.is_success(), right, "{size}: {}", head.status);
-            let copied = Operation::Copy.ask(&lane).await;
-            assert_eq!(copied.status.is_success(), right, "{size}: {}", copied.status);
-            lane.relay.disarm();
-            Operation::Copy.judge_loosely(&lane, Some(&copied), size).await;
-        }
-        lane.quiet().await;
-    });
+        lane.reset();
+        lane.relay.change("HEAD", move |message| Changed::to(message.announcing(size)));
+        let head = send(to, "HEAD", "/b/k", &[], b"").await;
+        let right = size == "196";
+        assert_eq!(head.status.is_success(), right, "{size}: {}", head.status);
+        let copied = Operation::Copy.ask(&lane).await;
+        assert_eq!(copied.status.is_success(), right, "{size}: {}", copied.status);
+        lane.relay.disarm();
+        Operation::Copy.judge_loosely(&lane, Some(&copied), size).await;
+    }
+    lane.quiet().await;
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::answers::{CHANGES, HARMLESS};
 use crate::relay::{Changed, Fault, Kind, Relay, Way};
+use crate::servers;
 use crate::support::client::{Reply, get, put};
 use crate::support::memory::{Contents, MemoryStore};
 use crate::support::proxy::{Proxy, SEALED, pattern};
 use crate::vault_server::{Bao, ROOT};
-use crate::{alone, servers};
 
 /// Longer than all attempts of a call to a KMS (10 s).
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -122,126 +122,119 @@ fn started() -> Option<Bao> {
 }
 
 /// A call is tried again, so that no client sees a connection that broke once.
-#[test]
-fn one_reset_at_every_byte_is_not_seen() {
-    alone(async {
-        let Some(bao) = started() else { return };
-        let cases = Arc::<Mutex<Vec<_>>>::default();
-        let mut running = Vec::new();
-        for lane in 0..24 {
-            let line = Line::start(&bao, &format!("reset-{lane}")).await;
-            if lane == 0 {
-                for need in [Need::Generate, Need::Unwrap] {
-                    for (way, length) in line.lengths(need).await {
-                        cases.lock().unwrap().extend((0..length).map(|at| (need, way, at)));
-                    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_reset_at_every_byte_is_not_seen() {
+    let Some(bao) = started() else { return };
+    let cases = Arc::<Mutex<Vec<_>>>::default();
+    let mut running = Vec::new();
+    for lane in 0..24 {
+        let line = Line::start(&bao, &format!("reset-{lane}")).await;
+        if lane == 0 {
+            for need in [Need::Generate, Need::Unwrap] {
+                for (way, length) in line.lengths(need).await {
+                    cases.lock().unwrap().extend((0..length).map(|at| (need, way, at)));
                 }
-                println!("{} resets", cases.lock().unwrap().len());
             }
-            let cases = cases.clone();
-            running.push(tokio::spawn(async move {
-                line.lengths(Need::Unwrap).await;
-                let connections = line.relay.live();
-                loop {
-                    let Some((need, way, at)) = cases.lock().unwrap().pop() else { break };
-                    let what = format!("{need:?}, {way:?}, {at}");
-                    line.relay.arm(Some(Fault { way, at, kind: Kind::Reset, always: false }));
-                    let reply = line.ask(need, &what).await;
-                    line.relay.disarm();
-                    assert_eq!(reply.status, 200, "{what}: {}", reply.code());
-                    line.holds(&reply, need, &what).await;
-                }
-                line.quiet(connections).await;
-            }));
+            println!("{} resets", cases.lock().unwrap().len());
         }
-        for line in running {
-            line.await.unwrap();
-        }
-    });
+        let cases = cases.clone();
+        running.push(tokio::spawn(async move {
+            line.lengths(Need::Unwrap).await;
+            let connections = line.relay.live();
+            loop {
+                let Some((need, way, at)) = cases.lock().unwrap().pop() else { break };
+                let what = format!("{need:?}, {way:?}, {at}");
+                line.relay.arm(Some(Fault { way, at, kind: Kind::Reset, always: false }));
+                let reply = line.ask(need, &what).await;
+                line.relay.disarm();
+                assert_eq!(reply.status, 200, "{what}: {}", reply.code());
+                line.holds(&reply, need, &what).await;
+            }
+            line.quiet(connections).await;
+        }));
+    }
+    for line in running {
+        line.await.unwrap();
+    }
 }
 
-#[test]
-fn a_kms_that_breaks_off_or_is_silent_is_away_and_comes_back() {
-    alone(async {
-        let Some(bao) = started() else { return };
-        let mut running = Vec::new();
-        for need in [Need::Generate, Need::Unwrap] {
-            for (way, kind, always, third) in [Way::Asking, Way::Answering].into_iter().flat_map(|way| {
-                [(Kind::Reset, true), (Kind::Half, true), (Kind::Stall, false), (Kind::Stall, true)]
-                    .into_iter()
-                    .flat_map(move |(kind, always)| (0..3).map(move |third| (way, kind, always, third)))
-            }) {
-                let line = Line::start(&bao, &format!("broken-{}", running.len())).await;
-                running.push(tokio::spawn(async move {
-                    let length = line.lengths(need).await[way as usize].1;
-                    let at = length * third / 3;
-                    let what = format!("{need:?}, {way:?}, {kind:?}, {at}, always: {always}");
-                    line.relay.arm(Some(Fault { way, at, kind, always }));
-                    let begun = Instant::now();
-                    let reply = line.ask(need, &what).await;
-                    let took = begun.elapsed();
-                    line.relay.disarm();
-                    let expected = if always { 503 } else { 200 };
-                    assert_eq!(reply.status, expected, "{what}: {}", reply.code());
-                    let patience = Duration::from_secs(if kind == Kind::Stall { 11 } else { 3 });
-                    assert!(took < patience, "{what}: {took:?}");
-                    line.holds(&reply, need, &what).await;
-                    line.quiet(2).await;
-                }));
-            }
-        }
-        for line in running {
-            line.await.unwrap();
-        }
-    });
-}
-
-#[test]
-fn answers_of_a_kms_that_are_none() {
-    alone(async {
-        let Some(bao) = started() else { return };
-        let mut running = Vec::new();
-        for (name, change) in CHANGES {
-            let line = Line::start(&bao, &format!("changed-{}", running.len())).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_kms_that_breaks_off_or_is_silent_is_away_and_comes_back() {
+    let Some(bao) = started() else { return };
+    let mut running = Vec::new();
+    for need in [Need::Generate, Need::Unwrap] {
+        for (way, kind, always, third) in [Way::Asking, Way::Answering].into_iter().flat_map(|way| {
+            [(Kind::Reset, true), (Kind::Half, true), (Kind::Stall, false), (Kind::Stall, true)]
+                .into_iter()
+                .flat_map(move |(kind, always)| (0..3).map(move |third| (way, kind, always, third)))
+        }) {
+            let line = Line::start(&bao, &format!("broken-{}", running.len())).await;
             running.push(tokio::spawn(async move {
-                for need in [Need::Generate, Need::Unwrap] {
-                    let what = format!("{need:?}: {name}");
-                    line.relay.change("POST", move |message| change(&message));
-                    let reply = line.ask(need, &what).await;
-                    let (met, _) = line.relay.disarm();
-                    assert!(met > 0, "{what}: it was not met");
-                    line.holds(&reply, need, &what).await;
-                    assert!(reply.status == 200 || !HARMLESS.contains(&name), "{what}: {}", reply.code());
-                }
+                let length = line.lengths(need).await[way as usize].1;
+                let at = length * third / 3;
+                let what = format!("{need:?}, {way:?}, {kind:?}, {at}, always: {always}");
+                line.relay.arm(Some(Fault { way, at, kind, always }));
+                let begun = Instant::now();
+                let reply = line.ask(need, &what).await;
+                let took = begun.elapsed();
+                line.relay.disarm();
+                let expected = if always { 503 } else { 200 };
+                assert_eq!(reply.status, expected, "{what}: {}", reply.code());
+                let patience = Duration::from_secs(if kind == Kind::Stall { 11 } else { 3 });
+                assert!(took < patience, "{what}: {took:?}");
+                line.holds(&reply, need, &what).await;
                 line.quiet(2).await;
             }));
         }
-        for (number, text) in [
-            "500 Internal Server Error",
-            "503 Service Unavailable",
-            "429 Too Many Requests",
-            "412 Precondition Failed",
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let line = Line::start(&bao, &format!("status-{number}")).await;
-            running.push(tokio::spawn(async move {
-                line.relay.change("POST", move |_| {
-                    Changed::to(
-                        format!("HTTP/1.1 {text}\r\ncontent-length: 13\r\n\r\n{{\"errors\":[]}}")
-                            .into_bytes(),
-                    )
-                });
-                for need in [Need::Generate, Need::Unwrap] {
-                    let reply = line.ask(need, text).await;
-                    assert_eq!(reply.status, 503, "{text}: {}", reply.code());
-                }
-                line.relay.disarm();
-            }));
-        }
-        for line in running {
-            line.await.unwrap();
-        }
-    });
+    }
+    for line in running {
+        line.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answers_of_a_kms_that_are_none() {
+    let Some(bao) = started() else { return };
+    let mut running = Vec::new();
+    for (name, change) in CHANGES {
+        let line = Line::start(&bao, &format!("changed-{}", running.len())).await;
+        running.push(tokio::spawn(async move {
+            for need in [Need::Generate, Need::Unwrap] {
+                let what = format!("{need:?}: {name}");
+                line.relay.change("POST", move |message| change(&message));
+                let reply = line.ask(need, &what).await;
+                let (met, _) = line.relay.disarm();
+                assert!(met > 0, "{what}: it was not met");
+                line.holds(&reply, need, &what).await;
+                assert!(reply.status == 200 || !HARMLESS.contains(&name), "{what}: {}", reply.code());
+            }
+            line.quiet(2).await;
+        }));
+    }
+    for (number, text) in [
+        "500 Internal Server Error",
+        "503 Service Unavailable",
+        "429 Too Many Requests",
+        "412 Precondition Failed",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let line = Line::start(&bao, &format!("status-{number}")).await;
+        running.push(tokio::spawn(async move {
+            line.relay.change("POST", move |_| {
+                Changed::to(
+                    format!("HTTP/1.1 {text}\r\ncontent-length: 13\r\n\r\n{{\"errors\":[]}}").into_bytes(),
+                )
+            });
+            for need in [Need::Generate, Need::Unwrap] {
+                let reply = line.ask(need, text).await;
+                assert_eq!(reply.status, 503, "{text}: {}", reply.code());
+            }
+            line.relay.disarm();
+        }));
+    }
+    for line in running {
+        line.await.unwrap();
+    }
 }

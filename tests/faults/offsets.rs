@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::alone;
 use crate::lane::{ALL, Lane, Operation, PATIENCE};
 use crate::relay::{Fault, Kind, Way};
 
@@ -120,40 +119,34 @@ async fn everywhere(lane: &Lane, places: impl Fn(&Passed) -> Vec<Fault>) -> Vec<
     cases
 }
 
-#[test]
-fn resets() {
-    alone(async {
-        let places = |passed: &Passed| {
-            let fault = |at| Fault { way: passed.way, at, kind: Kind::Reset, always: false };
-            passed.places(step(7)).map(fault).collect()
-        };
-        println!("{} resets", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
-    });
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn resets() {
+    let places = |passed: &Passed| {
+        let fault = |at| Fault { way: passed.way, at, kind: Kind::Reset, always: false };
+        passed.places(step(17)).map(fault).collect()
+    };
+    println!("{} resets", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
 }
 
-#[test]
-fn ends_and_half_ends() {
-    alone(async {
-        let places = |passed: &Passed| {
-            let kinds = [(31, Kind::Close, false), (37, Kind::Half, false), (61, Kind::Reset, true)];
-            let faults = kinds.into_iter().flat_map(|(usual, kind, always)| {
-                let fault = move |at| Fault { way: passed.way, at, kind, always };
-                passed.places(step(usual)).map(fault)
-            });
-            faults.collect()
-        };
-        println!("{} ends", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
-    });
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ends_and_half_ends() {
+    let places = |passed: &Passed| {
+        let kinds = [(61, Kind::Close, false), (67, Kind::Half, false), (97, Kind::Reset, true)];
+        let faults = kinds.into_iter().flat_map(|(usual, kind, always)| {
+            let fault = move |at| Fault { way: passed.way, at, kind, always };
+            passed.places(step(usual)).map(fault)
+        });
+        faults.collect()
+    };
+    println!("{} ends", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
 }
 
-#[test]
-fn silence() {
-    alone(async {
-        let places = |passed: &Passed| {
-            let fault = |at| Fault { way: passed.way, at, kind: Kind::Stall, always: false };
-            let sixths = (0..6).map(|sixth| passed.length * sixth / 6);
-            sixths.chain([1, passed.length - 1]).map(fault).collect()
-        };
-        println!("{} silences", run(40, async |lane: &Lane| everywhere(lane, places).await).await);
-    });
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn silence() {
+    let places = |passed: &Passed| {
+        let fault = |at| Fault { way: passed.way, at, kind: Kind::Stall, always: false };
+        let sixths = (0..6).map(|sixth| passed.length * sixth / 6);
+        sixths.chain([1, passed.length - 1]).map(fault).collect()
+    };
+    println!("{} silences", run(40, async |lane: &Lane| everywhere(lane, places).await).await);
 }

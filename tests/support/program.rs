@@ -130,9 +130,9 @@ impl Program {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The process's number.
-    pub fn pid(&self) -> String {
-        self.child.id().to_string()
+    /// How many files and sockets it has open.
+    pub fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// The most memory that the process has had, in KiB.
