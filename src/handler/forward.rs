@@ -66,6 +66,7 @@ pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body:
         (None, Operation::Other(name)) if *call.method() == Method::GET => {
             no_listing(answer(result?), name).await
         }
+        (None, Operation::PutObject | Operation::UploadPart) => refusal(result?).await,
         (None, _) => Ok(answer(result?)),
     }
 }
@@ -113,8 +114,8 @@ fn query(call: &Call) -> Query {
     }
 }
 
-/// The store's refusal of a body that s3veil made. If it did not get that as it was sent, the client had no part in it: what the
-/// client sends is checked before the end of it goes on.
+/// The store's answer to an object's body, which is the client's only if it got that as it was sent: what a client sends is
+/// checked before the end of it goes on, so whatever is missing or another one was lost behind s3veil.
 ///
 /// Errors: ServiceUnavailable.
 pub(super) async fn refusal(store: StoreResponse) -> Result<Answer> {

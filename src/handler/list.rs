@@ -144,7 +144,7 @@ impl Reader {
         Self { body, splitter: Some(Splitter::new(encoding)), ready: VecDeque::new() }
     }
 
-    /// Waits for the first segment.
+    /// Waits for the first segment, before which it is clear that this is a listing.
     ///
     /// Errors: ServiceUnavailable if the store broke off before it, InternalError if it sends something else.
     async fn begin(&mut self) -> Result<()> {

@@ -157,11 +157,12 @@ impl Splitter {
                 Tag::Other => {}
             }
         }
-        if self.entry.is_none() {
+        // Nothing goes out before it is clear that this is a listing.
+        if self.begun && self.entry.is_none() {
             self.give_raw(self.read, &mut out);
         }
         if self.buffer.len() > LIMIT {
-            return Err(unreadable("an entry is longer than 64 KiB"));
+            return Err(unreadable("an entry, or what stands before the first one, is longer than 64 KiB"));
         }
         Ok(out)
     }
@@ -435,6 +436,19 @@ mod tests {
             let out = rewrite(&[good.as_bytes()], Encoding::None, Entry::into_bytes).unwrap();
             assert_eq!(out, good.as_bytes());
         }
+    }
+
+    #[test]
+    fn nothing_is_given_out_before_it_is_a_listing() {
+        let mut splitter = Splitter::new(Encoding::None);
+        for before in ["\u{feff}", "<?xml version=\"1.0\"?>", "\n<!-- a store -->", "<ListBucketRes"] {
+            assert!(splitter.push(before.as_bytes()).unwrap().is_empty(), "{before}");
+        }
+        assert_eq!(splitter.push(b"ult>").unwrap().len(), 1);
+
+        let mut splitter = Splitter::new(Encoding::None);
+        assert!(splitter.push(b"<?xml version=\"1.0\"?>").unwrap().is_empty());
+        assert!(splitter.push(b"<html>").is_err());
     }
 
     proptest! {

@@ -1,11 +1,12 @@
 //! Answers of the store that are errors, slow, of another length than they say, or no answers at all.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 
-use crate::lane::{ALL, Lane, Operation};
+use crate::lane::{ALL, Lane, Operation, PATIENCE};
 use crate::relay::{Changed, Message};
 use crate::support::client::{get, send};
 use crate::support::memory::Fault;
@@ -166,25 +167,88 @@ async fn answers_that_are_none() {
     }
 }
 
-/// A copy has no body, so that it could be asked again where its connection broke. Under a condition it must not: it would be
-/// refused for what it has done itself.
+/// An answer to a question that nobody has asked.
+const UNASKED: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+
+/// What comes behind an answer is none to the next question: the connection ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn bytes_beyond_an_answer_end_its_connection() {
+    let lane = Lane::start().await;
+    for operation in ALL {
+        for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
+            let what = format!("{operation:?}, more behind each answer to {method}");
+            lane.reset();
+            lane.relay.change(method, |message| Changed::to([&message.as_it_is(), UNASKED].concat()));
+            let reply = operation.ask(&lane).await;
+            lane.relay.disarm();
+            assert!(reply.status.is_success(), "{what}: {} {}", reply.status, reply.code());
+            operation.judge(&lane, Some(&reply), &what).await;
+        }
+    }
+    // It comes later, while nothing is asked.
+    for (operation, method) in [(Operation::Put, "PUT"), (Operation::Get, "GET"), (Operation::List, "GET")] {
+        lane.reset();
+        lane.quiet().await;
+        let before = lane.relay.live();
+        lane.relay.change(method, |message| Changed {
+            pieces: vec![message.as_it_is(), UNASKED.to_vec()],
+            pause: Duration::from_millis(20),
+            close: false,
+        });
+        let reply = operation.ask(&lane).await;
+        lane.relay.disarm();
+        let begun = Instant::now();
+        while lane.relay.live() > before.max(1) - 1 {
+            assert!(begun.elapsed() < PATIENCE, "{operation:?}: {} connections", lane.relay.live());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        operation.judge(&lane, Some(&reply), "more came later").await;
+    }
+    lane.quiet().await;
+}
+
+/// What has no body can be asked again where its connection broke. A write under a condition is not, nor a bucket's making or
+/// removal: they would be refused for what they have done themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_write_under_a_condition_is_asked_once() {
     let lane = Lane::start().await;
     let to = lane.proxy.address;
-    let source = [("x-amz-copy-source", "b/source")];
-    for (path, condition, status) in [("/b/one", None, 200), ("/b/two", Some(("if-none-match", "*")), 503)] {
-        let times = AtomicUsize::new(0);
-        lane.relay.change("PUT", move |message| match times.fetch_add(1, Ordering::SeqCst) {
+    let source = ("x-amz-copy-source", "b/source");
+    let etag = get(to, "/b/k").await.header("etag").to_owned();
+    let (absent, is) = (("if-none-match", "*"), ("if-match", &*etag));
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&'static str, &str, Headers, bool); 8] = [
+        ("PUT", "/b/one", &[source], true),
+        ("PUT", "/b/two", &[source, absent], false),
+        ("DELETE", "/b/k", &[is], false),
+        ("DELETE", "/b/k", &[("x-amz-if-match-size", "196")], false),
+        ("DELETE", "/b/one", &[], true),
+        ("PUT", "/bucket", &[], false),
+        ("DELETE", "/bucket", &[], false),
+        ("GET", "/b/k", &[is], true),
+    ];
+    for (method, path, headers, again) in cases {
+        let what = format!("{method} {path} {headers:?}");
+        lane.reset();
+        let times = Arc::new(AtomicUsize::new(0));
+        let counted = times.clone();
+        lane.relay.change(method, move |message| match counted.fetch_add(1, Ordering::SeqCst) {
             0 => Changed { pieces: vec![], ..closing(vec![]) },
             _ => Changed::to(message.as_it_is()),
         });
-        let headers: Vec<_> = source.into_iter().chain(condition).collect();
-        let reply = send(to, "PUT", path, &headers, b"").await;
-        assert_eq!(reply.status, status, "{path}: {}", reply.code());
+        let reply = send(to, method, path, headers, b"").await;
         lane.relay.disarm();
+        assert_eq!(times.load(Ordering::SeqCst), if again { 2 } else { 1 }, "{what}");
+        assert_eq!(reply.status.is_success(), again, "{what}: {}", reply.code());
+        assert!(again || reply.status == 503, "{what}: {}", reply.code());
+    }
+    lane.reset();
+    for (path, condition) in [("/b/one", None), ("/b/two", Some(absent))] {
+        let headers: Vec<_> = [source].into_iter().chain(condition).collect();
+        assert_eq!(send(to, "PUT", path, &headers, b"").await.status, 200);
         assert_eq!(get(to, path).await.bytes(), get(to, "/b/source").await.bytes());
     }
+    lane.quiet().await;
 }
 
 /// Sizes that no object has, and sizes that another has.
