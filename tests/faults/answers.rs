@@ -14,7 +14,7 @@ use crate::support::upload::inner;
 
 /// The methods of the requests to the store that an operation takes, in order.
 async fn methods(lane: &Lane, operation: Operation) -> Vec<Method> {
-    lane.reset();
+    lane.prepare(operation).await;
     lane.store.take_seen();
     assert!(operation.ask(lane).await.status.is_success());
     let seen = lane.store.take_seen().into_iter().map(|seen| seen.method).collect();
@@ -42,7 +42,7 @@ async fn the_stores_own_faults() {
         ] {
             for at in 0..count {
                 let what = format!("{operation:?}, request {at}: {fault:?}");
-                lane.reset();
+                lane.prepare(operation).await;
                 (0..at).for_each(|_| lane.store.fail_next(Fault::Pass));
                 lane.store.fail_next(fault);
                 let (reply, _) = operation.try_ask(&lane).await;
@@ -137,7 +137,7 @@ async fn answers_that_are_none() {
                 let before = methods[..at].iter().filter(|one| *one == method).count();
                 for (name, change) in CHANGES {
                     let what = format!("{operation:?}, {method} {before}: {name}");
-                    lane.reset();
+                    lane.prepare(operation).await;
                     let turn = AtomicUsize::new(0);
                     lane.relay.change(method, move |message| {
                         match turn.fetch_add(1, Ordering::SeqCst) == before {

@@ -11,7 +11,7 @@ use crate::support::memory::{Contents, MemoryStore};
 use crate::support::proxy::{Proxy, SEALED, pattern};
 use crate::support::upload::{Upload, document, inner};
 
-/// Longer than a store may be silent (2 s), as often as one request asks it; whatever takes longer hangs.
+/// Whatever takes longer hangs, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(12);
 
 const ENVELOPE: &str = "x-amz-meta-s3veil";
@@ -65,10 +65,17 @@ fn part() -> Vec<u8> {
 }
 
 impl Lane {
+    /// A store may be silent for 2 s.
     pub async fn start() -> Self {
+        Self::start_with_idle(2).await
+    }
+
+    /// It may be for so many seconds.
+    pub async fn start_with_idle(seconds: u64) -> Self {
         let store = MemoryStore::start().await;
         let relay = Relay::start(store.endpoint.trim_start_matches("http://").parse().unwrap()).await;
-        let proxy = Proxy::start(&relay.endpoint(), SEALED).await;
+        let settings = format!("idle_timeout_secs = {seconds}");
+        let proxy = Proxy::start_with(&relay.endpoint(), &settings, SEALED).await;
         for (path, body) in [("/b/k", old()), ("/b/source", source())] {
             assert_eq!(put(proxy.address, path, &body).await.status, 200);
         }
@@ -87,6 +94,17 @@ impl Lane {
     /// As it was at the start.
     pub fn reset(&self) {
         self.store.restore(self.before.clone());
+    }
+
+    /// The same before this operation: s3veil has forgotten the upload that a part is for, whatever became of the part before.
+    pub async fn prepare(&self, operation: Operation) {
+        if operation == Operation::Part {
+            let mut gone = self.before.clone();
+            gone.objects.retain(|path, _| !path.starts_with("/b/.s3veil/"));
+            self.store.restore(gone);
+            assert_eq!(self.upload.complete(&self.parts).await.code(), "NoSuchUpload");
+        }
+        self.reset();
     }
 
     /// What broke has come to its end at the store too, and so has what s3veil has given up for it: nothing of that happens

@@ -9,6 +9,10 @@ use crate::relay::{Fault, Kind, Way};
 /// Where and how it breaks.
 type Case = (Operation, Fault);
 
+/// How long a store may be silent, in seconds: where it is, and where nothing should wait for that, so that it would hang.
+const SILENCE: u64 = 4;
+const NEVER: u64 = 60;
+
 /// Bytes by which two requests of an operation may differ: sizes and times in decimal.
 const SLACK: usize = 8;
 
@@ -24,7 +28,7 @@ async fn passed(lane: &Lane, operation: Operation) -> [Passed; 2] {
     let (mut lengths, mut marks) = Default::default();
     // What is remembered of the first time is not asked again.
     for _ in 0..2 {
-        lane.reset();
+        lane.prepare(operation).await;
         lane.relay.arm(None);
         let reply = operation.ask(lane).await;
         assert!(reply.status.is_success(), "{operation:?}: {reply:?}");
@@ -60,13 +64,13 @@ fn step(usual: usize) -> usize {
 
 /// Breaks each of these, some side by side, and returns how many there were. Nothing is left of them: no connection beyond
 /// those that it took at first, and no task.
-async fn run(lanes: usize, cases: impl AsyncFnOnce(&Lane) -> Vec<Case>) -> usize {
-    let first = Lane::start().await;
+async fn run(lanes: usize, idle: u64, cases: impl AsyncFnOnce(&Lane) -> Vec<Case>) -> usize {
+    let first = Lane::start_with_idle(idle).await;
     let cases = cases(&first).await;
     let (count, cases) = (cases.len(), Arc::new(Mutex::new(cases)));
     let mut warming = vec![tokio::spawn(warm(first))];
     for _ in 1..lanes {
-        warming.push(tokio::spawn(warm(Lane::start().await)));
+        warming.push(tokio::spawn(warm(Lane::start_with_idle(idle).await)));
     }
     let mut warmed = Vec::new();
     for lane in warming {
@@ -110,7 +114,7 @@ async fn work(lane: Lane, connections: usize, cases: Arc<Mutex<Vec<Case>>>) -> (
     loop {
         let Some((operation, fault)) = cases.lock().unwrap().pop() else { break };
         let what = format!("{operation:?}, {fault:?}");
-        lane.reset();
+        lane.prepare(operation).await;
         lane.relay.arm(Some(fault));
         let (reply, took) = operation.try_ask(&lane).await;
         let (met, [asking, answering]) = lane.relay.disarm();
@@ -119,10 +123,8 @@ async fn work(lane: Lane, connections: usize, cases: Arc<Mutex<Vec<Case>>>) -> (
             met > 0 || passed + SLACK > fault.at,
             "{what}: it was not met, {passed} bytes passed, {reply:?}"
         );
-        // A store that is silent is waited for, once; nothing else takes time.
-        let patience =
-            if fault.kind == Kind::Stall { Duration::from_secs(4) } else { Duration::from_secs(2) };
-        assert!(took < patience, "{what}: {took:?}");
+        // A store that is silent is waited for, once.
+        assert!(took < Duration::from_secs(2 * SILENCE) || fault.kind != Kind::Stall, "{what}: {took:?}");
         operation.judge(&lane, reply.as_ref(), &what).await;
     }
     // Nothing is left: no client's connection, no request, and no more connections to the store than it took at first.
@@ -154,7 +156,7 @@ async fn resets() {
         let usual = if matches!(operation, Operation::Put | Operation::Get) { 1 } else { 17 };
         passed.places(step(usual)).map(fault).collect()
     };
-    println!("{} resets", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
+    println!("{} resets", run(4, NEVER, async |lane: &Lane| everywhere(lane, places).await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -167,7 +169,7 @@ async fn ends_and_half_ends() {
         });
         faults.collect()
     };
-    println!("{} ends", run(4, async |lane: &Lane| everywhere(lane, places).await).await);
+    println!("{} ends", run(4, NEVER, async |lane: &Lane| everywhere(lane, places).await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -177,5 +179,5 @@ async fn silence() {
         let sixths = (0..6).map(|sixth| passed.length * sixth / 6);
         sixths.chain([1, passed.length - 1]).map(fault).collect()
     };
-    println!("{} silences", run(40, async |lane: &Lane| everywhere(lane, places).await).await);
+    println!("{} silences", run(40, SILENCE, async |lane: &Lane| everywhere(lane, places).await).await);
 }
