@@ -56,7 +56,7 @@ impl Passed {
     }
 }
 
-/// Every how-manieth byte: `S3VEIL_FAULTS_STEP=1` leaves none out, and takes some minutes.
+/// Every how-manieth byte: `S3VEIL_FAULTS_STEP=1` leaves none out but of a manifest, and takes some minutes.
 fn step(usual: usize) -> usize {
     std::env::var("S3VEIL_FAULTS_STEP")
         .map_or(usual, |text| text.parse().expect("S3VEIL_FAULTS_STEP is a number"))
