@@ -51,7 +51,7 @@ impl Passed {
         const SHORT: usize = 4096;
         let next = |at: usize| self.marks.iter().any(|mark| mark.abs_diff(at) < 3) || self.length - at < 3;
         let within = |at: usize| at > SHORT && at + SHORT < self.length;
-        let due = move |at: usize| at % if within(at) { step * 101 } else { step } == 0;
+        let due = move |at: usize| at.is_multiple_of(if within(at) { step * 101 } else { step });
         (0..self.length).filter(move |at| due(*at) || next(*at))
     }
 }
