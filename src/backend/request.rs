@@ -194,9 +194,16 @@ impl StoreRequest {
         self
     }
 
-    /// The same request once more, if it has no body.
+    /// The same request once more, if it has no body, and may be done twice. A write under a condition, and the making and
+    /// removal of a bucket, may have been done, and then be what their repetition would be refused for.
     pub(super) fn repeat(&self) -> Option<Self> {
-        self.body.is_empty().then(|| Self {
+        let conditional = |name: &HeaderName| {
+            let own = [header::IF_MATCH, header::IF_NONE_MATCH].contains(name);
+            own || name.as_str().starts_with("x-amz-if-match-")
+        };
+        let once = self.key.is_none() || self.headers.0.keys().any(conditional);
+        let again = self.body.is_empty() && (self.method.is_safe() || !once);
+        again.then(|| Self {
             method: self.method.clone(),
             bucket: self.bucket.clone(),
             key: self.key.clone(),

@@ -164,7 +164,7 @@ async fn through(
             if outcome.take_failure().is_some() {
                 return Err(broke_off());
             }
-            forward::answer(store?)
+            forward::refusal(store?).await?
         }
         Target::Part => return Err(Error::new(Code::InternalError, "A part is no copy of an object.")),
         Target::Sealed(write) => {

@@ -6,13 +6,17 @@ use crate::body::{self, ByteBody, Checked};
 use crate::operation::{Call, Operation};
 use crate::policy::Forward;
 use crate::response;
+use crate::s3::multipart::{Completed, from_store};
 use crate::s3::{Code, Error, Query, Result};
 use crate::seal::PlainLen;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use http_body::Body as _;
 
 /// As much of a document as it takes to see what it is.
 const PEEK: usize = 512;
+
+/// The longest document of a refusal that is looked at.
+const REFUSAL_MAX: usize = 64 * 1024;
 
 /// Parameters that go on beside a sub-resource of a bucket, or with a listing of buckets. None makes it a listing of keys.
 const PARAMETERS: [&str; 9] = [
@@ -62,6 +66,7 @@ pub(super) async fn forward(rooms: &Rooms, mut call: Call, leave: Forward, body:
         (None, Operation::Other(name)) if *call.method() == Method::GET => {
             no_listing(answer(result?), name).await
         }
+        (None, Operation::PutObject | Operation::UploadPart) => refusal(result?).await,
         (None, _) => Ok(answer(result?)),
     }
 }
@@ -106,6 +111,30 @@ fn query(call: &Call) -> Query {
         Operation::DeleteBucket => Query::default(),
         Operation::Other(name) => call.query().pick(&[&[name], &PARAMETERS[..]].concat()),
         _ => call.query().clone(),
+    }
+}
+
+/// The store's answer to an object's body, which is the client's only if it got that as it was sent: what a client sends is
+/// checked before the end of it goes on, so whatever is missing or another one was lost behind s3veil.
+///
+/// Errors: ServiceUnavailable.
+pub(super) async fn refusal(store: StoreResponse) -> Result<Answer> {
+    if store.status() != StatusCode::BAD_REQUEST {
+        return Ok(answer(store));
+    }
+    let (parts, store_body) = store.into_parts();
+    let text = body::gather(store_body, REFUSAL_MAX).await.map_err(body::Broken::Store)?;
+    let code = from_store::<Completed>(&text).ok().and_then(|error| error.code).unwrap_or_default();
+    match code.as_str() {
+        "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
+            Err(Error::new(
+                Code::ServiceUnavailable,
+                "The store did not get the body as it was sent. Please try again.",
+            )
+            .retry_after(2)
+            .caused_by(format!("the store answered {code}")))
+        }
+        _ => Ok(answer(StoreResponse::from_parts(parts, body::full(text)))),
     }
 }
 

@@ -16,7 +16,7 @@ use moka::sync::Cache;
 use super::target::Target;
 use super::{Answer, Rooms, open};
 use crate::backend::{StoreHeaders, StoreRequest};
-use crate::body::{BoxError, ByteBody};
+use crate::body::{self, BoxError, ByteBody};
 use crate::operation::Call;
 use crate::policy::{Listed, View};
 use crate::response;
@@ -86,7 +86,10 @@ pub(super) async fn list(rooms: &std::sync::Arc<Rooms>, call: &Call, view: View)
         bucket: call.bucket().expect("a listing names a bucket").clone(),
         who: call.who().clone(),
     };
-    let mut answer = Answer::new(rewritten(body, encoding, look));
+    let mut reader = Reader::new(body, encoding);
+    // What is no listing from its beginning on is a clear error, not a cut stream.
+    reader.begin().await?;
+    let mut answer = Answer::new(rewritten(reader, look));
     *answer.headers_mut() = headers;
     Ok(answer)
 }
@@ -108,9 +111,9 @@ fn encoding(call: &Call) -> Result<Encoding> {
 }
 
 /// The listing with its entries seen to, in order.
-fn rewritten(body: ByteBody, encoding: Encoding, look: Look) -> ByteBody {
+fn rewritten(reader: Reader, look: Look) -> ByteBody {
     let look = std::sync::Arc::new(look);
-    let segments = stream::try_unfold(Reader::new(body, encoding), |mut reader| async move {
+    let segments = stream::try_unfold(reader, |mut reader| async move {
         Ok::<_, BoxError>(reader.next().await?.map(|segment| (segment, reader)))
     });
     let pieces = segments
@@ -139,6 +142,20 @@ struct Reader {
 impl Reader {
     fn new(body: ByteBody, encoding: Encoding) -> Self {
         Self { body, splitter: Some(Splitter::new(encoding)), ready: VecDeque::new() }
+    }
+
+    /// Waits for the first segment, before which it is clear that this is a listing.
+    ///
+    /// Errors: ServiceUnavailable if the store broke off before it, InternalError if it sends something else.
+    async fn begin(&mut self) -> Result<()> {
+        let first = self.next().await.map_err(|why| match why.downcast::<Error>() {
+            Ok(unreadable) => *unreadable,
+            Err(why) => body::Broken::Store(why).into(),
+        })?;
+        if let Some(first) = first {
+            self.ready.push_front(first);
+        }
+        Ok(())
     }
 
     async fn next(&mut self) -> std::result::Result<Option<Segment>, BoxError> {

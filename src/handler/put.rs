@@ -2,7 +2,7 @@
 //!
 //! Source: Amazon S3 API Reference, PutObject.
 
-use http::Method;
+use http::{Method, header};
 
 use super::sealing::{fresh_envelope, written};
 use super::{Answer, Rooms};
@@ -58,7 +58,14 @@ pub(super) async fn send_sealed(
     }
     let store = result?;
     if !store.status().is_success() {
-        return Ok(super::forward::answer(store));
+        return super::forward::refusal(store).await;
+    }
+    // Whoever answers so is no store, whatever stands between.
+    if !store.headers().contains_key(header::ETAG) {
+        return Err(Error::new(
+            Code::InternalError,
+            "The store gave the object no ETag, so it is not known to be stored.",
+        ));
     }
     let sums = outcome.sums().ok_or_else(|| {
         Error::new(

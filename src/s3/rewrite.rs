@@ -16,6 +16,10 @@ use super::{Code, Error, Result};
 /// The longest entry, or markup between entries, in bytes. A key is at most 1,024, escaped or not.
 const LIMIT: usize = 64 * 1024;
 
+/// The elements that a listing is, and an error that a store has found when it had already said 200 (S3's own way).
+const ROOTS: [&[u8]; 4] =
+    [b"ListBucketResult", b"ListVersionsResult", b"ListMultipartUploadsResult", b"Error"];
+
 /// How keys are written in the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -95,6 +99,8 @@ pub struct Splitter {
     read: usize,
     /// Open elements.
     depth: usize,
+    /// The document's element has begun.
+    begun: bool,
     entry: Option<Open>,
 }
 
@@ -120,7 +126,7 @@ enum Field {
 enum Tag<'a> {
     Start(&'a [u8]),
     End,
-    Empty,
+    Empty(&'a [u8]),
     /// Comment, declaration, CDATA.
     Other,
 }
@@ -128,7 +134,7 @@ enum Tag<'a> {
 impl Splitter {
     /// A splitter for a listing whose keys are written so.
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, buffer: BytesMut::new(), read: 0, depth: 0, entry: None }
+        Self { encoding, buffer: BytesMut::new(), read: 0, depth: 0, begun: false, entry: None }
     }
 
     /// Takes more of the listing and gives what is complete.
@@ -142,27 +148,30 @@ impl Splitter {
             match tag {
                 Tag::Start(name) => {
                     let (kind, field) = (kind(name), field(name));
+                    self.begun = self.begun || is_root(name)?;
                     self.depth += 1;
                     self.start(kind, field, &range, &mut out);
                 }
                 Tag::End => self.end(&range, &mut out)?,
-                Tag::Empty | Tag::Other => {}
+                Tag::Empty(name) => self.begun = self.begun || is_root(name)?,
+                Tag::Other => {}
             }
         }
-        if self.entry.is_none() {
+        // Nothing goes out before it is clear that this is a listing.
+        if self.begun && self.entry.is_none() {
             self.give_raw(self.read, &mut out);
         }
         if self.buffer.len() > LIMIT {
-            return Err(unreadable("an entry is longer than 64 KiB"));
+            return Err(unreadable("an entry, or what stands before the first one, is longer than 64 KiB"));
         }
         Ok(out)
     }
 
     /// The listing has ended.
     ///
-    /// Errors: it broke off inside an element.
+    /// Errors: it broke off inside an element, or before the first one.
     pub fn finish(mut self) -> Result<Vec<Segment>> {
-        if self.depth > 0 {
+        if self.depth > 0 || !self.begun {
             return Err(unreadable("it broke off"));
         }
         let mut out = Vec::new();
@@ -272,7 +281,7 @@ fn next_tag(buffer: &[u8], from: usize) -> Result<Option<(Tag<'_>, Range<usize>)
     let inner = &rest[1..len - 1];
     let tag = match (inner.first(), inner.last()) {
         (Some(b'/'), _) => Tag::End,
-        (_, Some(b'/')) => Tag::Empty,
+        (_, Some(b'/')) => Tag::Empty(local_name(&inner[..inner.len() - 1])),
         _ => Tag::Start(local_name(inner)),
     };
     Ok(Some((tag, start..start + len)))
@@ -296,6 +305,13 @@ fn tag_len(rest: &[u8]) -> Option<usize> {
 fn local_name(tag: &[u8]) -> &[u8] {
     let name = tag.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     memchr(b':', name).map_or(name, |at| &name[at + 1..])
+}
+
+/// True for what a listing begins with.
+///
+/// Errors: it is another document. A client would take it for a listing of nothing.
+fn is_root(name: &[u8]) -> Result<bool> {
+    if ROOTS.contains(&name) { Ok(true) } else { Err(unreadable("it is another document")) }
 }
 
 fn kind(name: &[u8]) -> Option<Kind> {
@@ -393,17 +409,46 @@ mod tests {
     #[test]
     fn what_is_no_listing_is_an_error() {
         for bad in [
-            "<a><Contents><Key>k</Key>",
+            "<ListBucketResult><Contents><Key>k</Key>",
             "</a>",
+            "",
+            "words",
+            "<?xml version=\"1.0\"?><!-- <ListBucketResult/> -->",
+            "<html><body>Come back later.</body></html>",
+            "<html/>",
+            "<ListBucketResult><IsTruncated>false</IsTruncated>",
             "<!DOCTYPE x [<!ENTITY y 'z'>]><a></a>",
-            "<a><Contents><Size>1</Size></Contents></a>",
-            "<a><Contents><Key><![CDATA[k]]></Key></Contents></a>",
-            "<a><Contents><Key>&unknown;</Key></Contents></a>",
+            "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+            "<ListBucketResult><Contents><Key><![CDATA[k]]></Key></Contents></ListBucketResult>",
+            "<ListBucketResult><Contents><Key>&unknown;</Key></Contents></ListBucketResult>",
         ] {
             assert!(rewrite(&[bad.as_bytes()], Encoding::None, Entry::into_bytes).is_err(), "{bad}");
         }
-        let long = format!("<a><Contents><Key>{}", "k".repeat(LIMIT));
+        let long = format!("<ListBucketResult><Contents><Key>{}", "k".repeat(LIMIT));
         assert!(rewrite(&[long.as_bytes()], Encoding::None, Entry::into_bytes).is_err());
+    }
+
+    #[test]
+    fn an_error_and_a_listing_of_nothing_pass() {
+        for good in
+            ["<ListBucketResult/>", "<s3:ListVersionsResult a='b'/>", "<Error><Code>SlowDown</Code></Error>"]
+        {
+            let out = rewrite(&[good.as_bytes()], Encoding::None, Entry::into_bytes).unwrap();
+            assert_eq!(out, good.as_bytes());
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_out_before_it_is_a_listing() {
+        let mut splitter = Splitter::new(Encoding::None);
+        for before in ["\u{feff}", "<?xml version=\"1.0\"?>", "\n<!-- a store -->", "<ListBucketRes"] {
+            assert!(splitter.push(before.as_bytes()).unwrap().is_empty(), "{before}");
+        }
+        assert_eq!(splitter.push(b"ult>").unwrap().len(), 1);
+
+        let mut splitter = Splitter::new(Encoding::None);
+        assert!(splitter.push(b"<?xml version=\"1.0\"?>").unwrap().is_empty());
+        assert!(splitter.push(b"<html>").is_err());
     }
 
     proptest! {

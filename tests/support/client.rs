@@ -147,6 +147,17 @@ pub async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &s
     send_as(CLIENT, to, method, path, headers, body).await
 }
 
+/// The same; none if no answer came.
+pub async fn try_send(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
+    try_send_as(CLIENT, to, method, path, headers, body).await
+}
+
 /// The same signed by somebody: a store's own user, past s3veil.
 pub async fn send_as(
     signer: Signer<'_>,
@@ -156,13 +167,24 @@ pub async fn send_as(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Reply {
+    try_send_as(signer, to, method, path, headers, body).await.expect("an answer")
+}
+
+async fn try_send_as(
+    signer: Signer<'_>,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let hash = BodyHash::Sha256(hex::encode(Hasher::digest(Algorithm::Sha256, body).value()));
     let mut request =
         signed_as(signer, &to.to_string(), method, path, headers, hash).map(|()| full(body.to_vec()));
     if method == "PUT" || method == "POST" {
         request.headers_mut().insert("content-length", body.len().into());
     }
-    exchange(to, request).await.expect("an answer")
+    exchange(to, request).await
 }
 
 pub async fn put(to: SocketAddr, path: &str, body: &[u8]) -> Reply {

@@ -10,6 +10,7 @@ mod objects;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -29,10 +30,17 @@ pub use multipart::Upload;
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A stored object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     pub body: Vec<u8>,
     pub headers: HeaderMap,
+}
+
+/// All that a store holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    pub objects: BTreeMap<String, Object>,
+    pub uploads: BTreeMap<String, Upload>,
 }
 
 /// What the store does with the next request instead of what it should.
@@ -97,6 +105,7 @@ struct State {
     /// With the method of the request that meets it; none: the next one.
     faults: Mutex<VecDeque<(Option<Method>, Fault)>>,
     seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
 }
 
 /// A running store.
@@ -121,7 +130,12 @@ impl MemoryStore {
                     async move { serve(&state, request).await }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+                let connected = served.clone();
+                connected.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
+                    connected.connections.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { state, endpoint }
@@ -173,6 +187,21 @@ impl MemoryStore {
 
     pub fn change_upload(&self, id: &str, change: impl FnOnce(&mut Upload)) {
         change(self.state.uploads.lock().unwrap().get_mut(id).expect(id));
+    }
+
+    /// Connections that it serves.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    pub fn contents(&self) -> Contents {
+        Contents { objects: self.state.objects.lock().unwrap().clone(), uploads: self.uploads() }
+    }
+
+    /// Holds this from now on, and nothing else.
+    pub fn restore(&self, contents: Contents) {
+        *self.state.objects.lock().unwrap() = contents.objects;
+        *self.state.uploads.lock().unwrap() = contents.uploads;
     }
 
     /// The requests since the last call.

@@ -130,10 +130,24 @@ impl Program {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// How many files and sockets it has open.
+    pub fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// The most memory that the process has had, in KiB.
     pub fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has now, in KiB.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

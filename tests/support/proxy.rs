@@ -80,6 +80,7 @@ impl Proxy {
         init_dev(&path).await.unwrap();
         // What `more` says of [auth] itself stands beside the identities, which TOML wants before it.
         let (more, auth) = more.split_once("[auth]\n").unwrap_or((more, ""));
+        let idle = if store_settings.contains("idle_timeout_secs") { "" } else { "idle_timeout_secs = 2" };
         let text = format!(
             r#"
             listen = "127.0.0.1:0"
@@ -87,7 +88,7 @@ impl Proxy {
             kms.local = {{ kind = "local", path = "{path}", master_key = {{ file = "{path}/master.key" }} }}
             [store]
             endpoint = "{store}"
-            idle_timeout_secs = 2
+            {idle}
             credentials.default = {{ access_key = "store", secret_key = "store-secret" }}
             {store_settings}
             [auth]

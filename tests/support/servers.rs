@@ -66,6 +66,11 @@ impl Store {
     pub fn log(&self) -> String {
         self.server.log()
     }
+
+    /// Kills the server and starts it again where it was, with its data.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.server.restart().map_err(|why| format!("{}: {why}", self.name))
+    }
 }
 
 /// MinIO: versioning, object lock, conditional writes. It refuses keys like `a//b` and `a/./b`, and more
@@ -288,8 +293,8 @@ pub fn start<const N: usize>(
         let dir = tempfile::Builder::new().prefix(&format!("s3veil-{name}-")).tempdir();
         let dir = dir.map_err(|e| format!("{name}: no directory: {e}"))?;
         let plan = plan(dir.path(), ports)?;
-        let mut server = Server::spawn(plan.command, dir, plan.litter).map_err(|e| format!("{name}: {e}"))?;
-        match server.wait_for(&plan.ready) {
+        let mut server = Server::spawn(plan, dir).map_err(|e| format!("{name}: {e}"))?;
+        match server.wait() {
             Ok(()) => return Ok((server, ports)),
             Err(e) => why = format!("{name} {e}; its log ends:\n{}", tail(&server.log())),
         }
@@ -324,6 +329,8 @@ fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
 
 /// A process, its directory, and a guard that ends the one and removes the other if nothing drops this value.
 pub struct Server {
+    command: Command,
+    ready: Vec<Ready>,
     child: Child,
     guard: Option<Child>,
     dir: TempDir,
@@ -331,14 +338,15 @@ pub struct Server {
 }
 
 impl Server {
-    fn spawn(mut command: Command, dir: TempDir, litter: Vec<PathBuf>) -> io::Result<Self> {
+    fn spawn(Plan { mut command, ready, litter }: Plan, dir: TempDir) -> io::Result<Self> {
         let log = File::create(dir.path().join("log"))?;
         // The settings of whoever runs the tests must not reach the server, nor its files their home.
         let own: Vec<_> = command.get_envs().map(|(k, v)| (k.to_owned(), v.map(OsStr::to_owned))).collect();
         command.env_clear().envs(own.into_iter().filter_map(|(k, v)| Some((k, v?))));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", dir.path());
         command.current_dir(dir.path()).stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-        let mut server = Self { child: command.spawn()?, guard: None, dir, litter };
+        let child = command.spawn()?;
+        let mut server = Self { command, ready, child, guard: None, dir, litter };
         server.guard = Some(server.watch()?);
         Ok(server)
     }
@@ -358,9 +366,16 @@ impl Server {
             .spawn()
     }
 
-    fn wait_for(&mut self, ready: &[Ready]) -> Result<(), String> {
+    fn restart(&mut self) -> Result<(), String> {
+        self.end();
+        self.child = self.command.spawn().map_err(|why| why.to_string())?;
+        self.guard = Some(self.watch().map_err(|why| why.to_string())?);
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
         let begun = Instant::now();
-        while !ready.iter().all(Ready::holds) {
+        while !self.ready.iter().all(Ready::holds) {
             if self.ended() {
                 return Err("ended at once".into());
             }
@@ -371,6 +386,16 @@ impl Server {
         }
         // What answered may be another's server, on a port that ours was too late for.
         if self.ended() { Err("ended at once".into()) } else { Ok(()) }
+    }
+
+    /// Kills it. The guard goes before the child is waited for, while the child's number can't belong to another process.
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+        let _ = self.child.wait();
     }
 
     fn ended(&mut self) -> bool {
@@ -391,14 +416,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Killed, not asked: the data goes too, and SeaweedFS takes twelve seconds to say goodbye. The guard
-        // goes before the child is waited for, while the child's number can't belong to another process.
-        let _ = self.child.kill();
-        if let Some(mut guard) = self.guard.take() {
-            let _ = guard.kill();
-            let _ = guard.wait();
-        }
-        let _ = self.child.wait();
+        // Killed, not asked: the data goes too, and SeaweedFS takes twelve seconds to say goodbye.
+        self.end();
         for path in &self.litter {
             let _ = fs::remove_file(path);
         }

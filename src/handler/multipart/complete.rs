@@ -381,7 +381,7 @@ async fn refused(
         StatusCode::BAD_REQUEST if is(&code, Code::InvalidPart) => {
             Err(Refusal::Missing(invalid_part(&wanted[0].1)))
         }
-        _ => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
+        _ => Ok(forward::refusal(http::Response::from_parts(parts, body::full(text))).await?),
     }
 }
 

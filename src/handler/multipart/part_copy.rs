@@ -58,7 +58,7 @@ pub(in super::super) async fn upload_part_copy(rooms: &Rooms, call: Call, copied
             if outcome.take_failure().is_some() {
                 return Err(copying::broke_off());
             }
-            super::super::forward::answer(store?)
+            super::super::forward::refusal(store?).await?
         }
     };
     if !answer.status().is_success() {

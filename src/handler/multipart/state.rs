@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -182,7 +182,11 @@ impl Uploads {
         let id = record.id();
         let text = serde_json::to_string(&record).expect("texts are JSON");
         let request = self.request(Method::PUT, bucket, &id, RECORD, who).body(StoreBody::record(text));
-        written(rooms.backend.send(request).await?)?;
+        let store = written(rooms.backend.send(request).await?)?;
+        // Whoever answers a write so is no store, whatever stands between.
+        if !store.headers().contains_key(header::ETAG) {
+            return Err(unwell(store.status()));
+        }
         self.records.insert(id, Arc::new(record));
         Ok(())
     }

@@ -226,8 +226,11 @@ impl From<Failure> for Error {
             Failure::Error(error) => return error,
         };
         let status = refusal.reply.status;
+        // What did not come whole: it has no words of Vault's where the head was cut, and these where the body was.
+        let cut = status == StatusCode::BAD_REQUEST
+            && refusal.errors().is_none_or(|all| all.iter().any(|error| error.contains("unexpected EOF")));
         // A standby that does not pass requests on, or one that has not caught up yet.
-        match status.is_redirection() || status == StatusCode::PRECONDITION_FAILED {
+        match cut || status.is_redirection() || status == StatusCode::PRECONDITION_FAILED {
             true => Error::Unavailable(refusal.word()),
             false => Error::Denied(refusal.word()),
         }

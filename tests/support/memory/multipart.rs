@@ -13,7 +13,7 @@ use super::objects::{described, keep};
 use super::{Body, State, answer, error};
 
 /// An upload under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upload {
     pub path: String,
     pub headers: HeaderMap,
@@ -21,7 +21,7 @@ pub struct Upload {
 }
 
 /// A part as stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     pub body: Vec<u8>,
     pub etag: String,

@@ -40,6 +40,10 @@ pub fn copy(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
     {
         return error(412, "PreconditionFailed");
     }
+    let taken = state.objects.lock().unwrap().contains_key(path);
+    if taken && headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") {
+        return error(412, "PreconditionFailed");
+    }
     let replaced = headers.get("x-amz-metadata-directive").is_some_and(|directive| directive == "REPLACE");
     let kept = if replaced { described(headers) } else { described(&object.headers) };
     let etag = format!("\"{}\"", hex::encode(Md5::digest(&object.body)));
