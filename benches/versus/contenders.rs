@@ -34,7 +34,8 @@ pub struct Choice<'a> {
 
 impl Choice<'_> {
     pub fn wants(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|part| name.to_lowercase().contains(&part.to_lowercase()))
+        self.names.is_empty()
+            || self.names.iter().any(|part| name.to_lowercase().contains(&part.to_lowercase()))
     }
 }
 
@@ -93,7 +94,7 @@ pub fn sealing(choice: &Choice<'_>, store: &Target, kes: &Kes) -> Vec<Contender>
         let peer = Peer { name: NATIVE.into(), target: store.clone(), writes_only: false, process };
         contenders.push(Contender { native: true, ..Contender::new(NATIVE, "versus-native", Ok(peer)) });
     }
-    let [rclone, s3proxy, gateway] = RIVALS;
+    let [rclone, s3proxy] = RIVALS;
     if choice.wants(rclone) {
         let stored = "versus-rclone".to_owned();
         let peer = rivals::rclone(rclone, store, &stored);
@@ -101,9 +102,6 @@ pub fn sealing(choice: &Choice<'_>, store: &Target, kes: &Kes) -> Vec<Contender>
     }
     if choice.wants(s3proxy) {
         contenders.push(Contender::new(s3proxy, "versus-s3proxy", rivals::s3proxy(s3proxy, store)));
-    }
-    if choice.wants(gateway) {
-        contenders.push(Contender::new(gateway, "versus-gateway", rivals::gateway(gateway, store)));
     }
     contenders
 }

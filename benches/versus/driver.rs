@@ -175,7 +175,13 @@ pub async fn run_within(target: &Target, load: &Load, limit: Duration) -> Result
 
 /// Puts the body under so many keys, `PATH` and a number of five digits, on some connections at once. No request is begun
 /// after the time.
-pub async fn fill(target: &Target, path: &str, body: &Bytes, count: usize, limit: Duration) -> Result<(), String> {
+pub async fn fill(
+    target: &Target,
+    path: &str,
+    body: &Bytes,
+    count: usize,
+    limit: Duration,
+) -> Result<(), String> {
     const CONNECTIONS: usize = 16;
     let begun = Instant::now();
     let mut working = JoinSet::new();
@@ -188,7 +194,9 @@ pub async fn fill(target: &Target, path: &str, body: &Bytes, count: usize, limit
                     let seconds = limit.as_secs();
                     return Err(format!("only {number} of {count} objects were written in {seconds} s"));
                 }
-                connection.timed(&signed(&target, Method::PUT, &format!("{path}{number:05}"), body.len())?).await?;
+                connection
+                    .timed(&signed(&target, Method::PUT, &format!("{path}{number:05}"), body.len())?)
+                    .await?;
             }
             Ok(())
         });
@@ -318,10 +326,16 @@ impl Connection {
     }
 
     /// Lists all keys, from the first page's head on, and counts them.
-    async fn listing(&mut self, target: &Target, first: &Request<()>, count: usize) -> Result<Listed, String> {
+    async fn listing(
+        &mut self,
+        target: &Target,
+        first: &Request<()>,
+        count: usize,
+    ) -> Result<Listed, String> {
         let begun = Instant::now();
         let path = first.uri().path().to_owned();
-        let prefix = first.uri().query().and_then(|query| query.rsplit_once("prefix=")).map_or("", |(_, p)| p);
+        let prefix =
+            first.uri().query().and_then(|query| query.rsplit_once("prefix=")).map_or("", |(_, p)| p);
         let path = format!("{path}/{}", prefix.replace("%2F", "/"));
         let (mut keys, mut bytes, mut pages) = (0, 0, 0);
         let mut next = None;
@@ -332,7 +346,8 @@ impl Connection {
             bytes += answer.len();
             pages += 1;
             keys += answer.matches("<Key>").count();
-            let token = answer.split_once("<NextContinuationToken>").and_then(|(_, rest)| rest.split_once('<'));
+            let token =
+                answer.split_once("<NextContinuationToken>").and_then(|(_, rest)| rest.split_once('<'));
             match token.filter(|_| answer.contains("<IsTruncated>true<")) {
                 Some((token, _)) if keys < count => {
                     let token = token.replace("&quot;", "\"").replace("&amp;", "&");

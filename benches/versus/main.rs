@@ -145,7 +145,8 @@ fn run(runtime: &tokio::runtime::Runtime, arguments: &Arguments) -> Result<(), S
 /// A rival that can't do a load is a result; s3veil, or what it is compared with, is a mistake.
 fn ours_took_part(results: &Results) -> Result<(), String> {
     let peers = results.cases.iter().flat_map(|outcome| &outcome.peers);
-    let ours = peers.filter(|taken| ["direct", "nginx", targets::NATIVE].contains(&&*taken.peer) || is_ours(taken));
+    let ours =
+        peers.filter(|taken| ["direct", "nginx", targets::NATIVE].contains(&&*taken.peer) || is_ours(taken));
     match ours.into_iter().find_map(|taken| Some((&taken.peer, taken.unable.as_ref()?))) {
         None => Ok(()),
         Some((peer, why)) => Err(format!("{peer} could not be measured: {why}")),

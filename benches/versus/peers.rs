@@ -24,7 +24,6 @@ pub struct Peer {
 }
 
 /// A proxy's process, or nginx's master and its workers.
-#[derive(Default)]
 pub struct Process {
     // Ended before the workers are, which it would else start anew.
     server: Option<Server>,
@@ -97,7 +96,7 @@ impl Peer {
             secret_key: SECRET_KEY.into(),
         };
         let helpers = kms.map(|kms| kms.pid).into_iter().collect();
-        let process = Some(Process { helpers, ..Process::of(server) });
+        let process = Some(Process { workers: vec![server.pid()], server: Some(server), helpers });
         Ok(Self { name: name.into(), target, writes_only: payload != "auto", process })
     }
 }
@@ -135,7 +134,7 @@ impl Process {
 
     /// One that another has started and ends.
     pub fn others(pid: u32) -> Self {
-        Self { helpers: vec![pid], ..Self::default() }
+        Self { server: None, workers: vec![], helpers: vec![pid] }
     }
 
     /// CPU seconds used so far, in user and kernel mode.

@@ -53,7 +53,10 @@ pub fn svg(results: &Results) -> String {
 
     let mut svg = String::new();
     let out = &mut svg;
-    put(out, format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">"));
+    put(
+        out,
+        format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">"),
+    );
     put(out, format!("<title>s3veil beside other proxies, store: {}</title>", escaped(store)));
     put(out, format!("<style>{STYLE}</style>"));
     put(out, format!("<rect class=\"back\" width=\"{WIDTH}\" height=\"{height}\"/>"));
@@ -106,7 +109,12 @@ fn bars(out: &mut String, y: f64, outcome: &Outcome, taken: &Taken) {
     let mut bar = |from: f64, to: f64, label: String| {
         let width = (to - from).max(1.0);
         let y = y + 1.0;
-        put(out, format!("<rect x=\"{from:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"));
+        put(
+            out,
+            format!(
+                "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"
+            ),
+        );
         text(out, from + width + 4.0, y + BAR - 2.0, "", &label);
     };
     if let Some(rate) = outcome.rate(&taken.peer, "nginx") {
@@ -114,7 +122,11 @@ fn bars(out: &mut String, y: f64, outcome: &Outcome, taken: &Taken) {
     }
     let cpu = taken.median(|round| round.cpu_per_gb()).filter(|_| outcome.moves() && taken.unable.is_none());
     if let Some(seconds) = cpu {
-        bar(CPU.0, cpu_x(seconds), if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") });
+        bar(
+            CPU.0,
+            cpu_x(seconds),
+            if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") },
+        );
     }
     if taken.unable.is_some() {
         text(out, RATES.0 + 4.0, y + BAR - 1.0, "faint", "n/a");
@@ -140,7 +152,6 @@ fn colour(peer: &str) -> &'static str {
         NATIVE => "#e08a00",
         peer if peer == RIVALS[0] => "#3b82f6",
         peer if peer == RIVALS[1] => "#a05be0",
-        peer if peer == RIVALS[2] => "#e0506a",
         _ => "#b08d57",
     }
 }

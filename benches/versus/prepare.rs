@@ -111,7 +111,13 @@ impl Prepared {
         self.sealed(contender)
     }
 
-    async fn upload(&self, target: &Target, path: &str, connections: usize, parts: usize) -> Result<(), String> {
+    async fn upload(
+        &self,
+        target: &Target,
+        path: &str,
+        connections: usize,
+        parts: usize,
+    ) -> Result<(), String> {
         let requests = parts / connections;
         let load =
             Load { what: What::Upload, path: path.to_owned(), body: self.body(PART), connections, requests };
@@ -127,7 +133,8 @@ impl Prepared {
         for from in [0, 12_345, part.len() - 100, 17 * part.len() - 40_000, LARGE - 65_536] {
             let to = from + 65_536;
             let expected: Bytes = (from..to).map(|at| part[at % part.len()]).collect();
-            same(&range(target, path, from, to).await?, &expected).map_err(|why| format!("at byte {from}: {why}"))?;
+            same(&range(target, path, from, to).await?, &expected)
+                .map_err(|why| format!("at byte {from}: {why}"))?;
         }
         Ok(())
     }

@@ -18,7 +18,8 @@ const SALT: &str = "0123456789abcdef0123456789abcdef";
 pub fn rclone(name: &str, store: &Target, bucket: &str) -> Result<Peer, String> {
     let program = tool("rclone")?;
     let obscured = |secret: &str| {
-        let made = Command::new(&program).args(["obscure", secret]).output().map_err(|why| why.to_string())?;
+        let made =
+            Command::new(&program).args(["obscure", secret]).output().map_err(|why| why.to_string())?;
         Ok::<_, String>(String::from_utf8_lossy(&made.stdout).trim().to_owned())
     };
     let (password, salt) = (obscured(PASSWORD)?, obscured(SALT)?);
@@ -71,30 +72,6 @@ pub fn s3proxy(name: &str, store: &Target) -> Result<Peer, String> {
         write(&file, &text)?;
         let mut command = Command::new(&program);
         command.arg("--properties").arg(&file);
-        Ok(command)
-    })
-}
-
-/// kenchrcum's S3 Encryption Gateway with a password.
-pub fn gateway(name: &str, store: &Target) -> Result<Peer, String> {
-    let program = tool("s3-encryption-gateway")?;
-    serve(name, "s3-encryption-gateway", |_, port| {
-        let Target { address, access_key, secret_key } = store;
-        let mut command = Command::new(&program);
-        command.envs([
-            ("LISTEN_ADDR", format!("127.0.0.1:{port}")),
-            ("LOG_LEVEL", "error".into()),
-            ("BACKEND_ENDPOINT", format!("http://{address}")),
-            ("BACKEND_REGION", "us-east-1".into()),
-            ("BACKEND_ACCESS_KEY", access_key.clone()),
-            ("BACKEND_SECRET_KEY", secret_key.clone()),
-            ("BACKEND_USE_SSL", "false".into()),
-            ("BACKEND_USE_PATH_STYLE", "true".into()),
-            ("ENCRYPTION_PASSWORD", PASSWORD.into()),
-            // Its own limits would end a long transfer among many.
-            ("SERVER_READ_TIMEOUT", "10m".into()),
-            ("SERVER_WRITE_TIMEOUT", "10m".into()),
-        ]);
         Ok(command)
     })
 }

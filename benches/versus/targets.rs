@@ -3,7 +3,7 @@
 use super::results::{Outcome, Results};
 
 /// Those that seal as s3veil does: before the store.
-pub const RIVALS: [&str; 3] = ["rclone crypt", "s3proxy", "s3-encryption-gateway"];
+pub const RIVALS: [&str; 2] = ["rclone crypt", "s3proxy"];
 /// The store that seals itself.
 pub const NATIVE: &str = "MinIO SSE-KMS";
 /// The names of our own.
