@@ -120,7 +120,8 @@ fn bars(out: &mut String, y: f64, outcome: &Outcome, taken: &Taken) {
     if let Some(rate) = outcome.rate(&taken.peer, "nginx") {
         bar(RATES.0, rate_x(rate), format!("{rate:.2}"));
     }
-    let cpu = taken.median(|round| round.cpu_per_gb()).filter(|_| outcome.moves() && taken.unable.is_none());
+    let cpu = taken.median(|round| round.cpu_per_gb());
+    let cpu = cpu.filter(|_| outcome.moves() && taken.unable.is_none() && taken.peer != NATIVE);
     if let Some(seconds) = cpu {
         bar(
             CPU.0,
@@ -130,6 +131,8 @@ fn bars(out: &mut String, y: f64, outcome: &Outcome, taken: &Taken) {
     }
     if taken.unable.is_some() {
         text(out, RATES.0 + 4.0, y + BAR - 1.0, "faint", "n/a");
+    } else if taken.peer == NATIVE && outcome.moves() {
+        text(out, CPU.0 + 4.0, y + BAR - 1.0, "faint", "within the store: see the table");
     }
 }
 
