@@ -16,7 +16,7 @@ use super::driver::{Load, Target, What, fill, once, range, run};
 use super::kms::Kes;
 
 /// How long a peer may take to write the objects of the listing.
-const FILLING: Duration = Duration::from_secs(120);
+const FILLING: Duration = Duration::from_secs(240);
 
 /// How long an object of the listing is.
 const SMALL: usize = 1024;
