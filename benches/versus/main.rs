@@ -124,10 +124,7 @@ fn run(runtime: &tokio::runtime::Runtime, arguments: &Arguments) -> Result<(), S
         }
         None => {
             println!("{}", report::HEAD);
-            let results = runtime.block_on(measure(arguments))?;
-            let text = serde_json::to_string_pretty(&results).map_err(|why| why.to_string())?;
-            fs::write(&arguments.json, text).map_err(|why| told(&arguments.json, why))?;
-            results
+            runtime.block_on(measure(arguments))?
         }
     };
     println!("\n{}", report::reasons(&results));
@@ -166,7 +163,7 @@ async fn measure(arguments: &Arguments) -> Result<Results, String> {
     let also = also.collect::<Result<Vec<_>, String>>()?;
     let choice = Choice { names: &arguments.peers, program: &arguments.program, also: &also };
     let extent = Extent { rounds: arguments.rounds, only: &arguments.only, scale: arguments.scale };
-    let (mut cases, mut memory) = (Vec::new(), Vec::new());
+    let mut results = Results { machine, rounds: arguments.rounds, cases: vec![], memory: vec![] };
     if arguments.wants("null") || arguments.wants("memory") {
         let (server, store) = peers::null_store()?;
         let process = peers::Process::of(server);
@@ -174,13 +171,15 @@ async fn measure(arguments: &Arguments) -> Result<Results, String> {
         let mut contenders = contenders::usual(&choice, &world.store);
         let mut prepared = Prepared::new(&world.store, None);
         if arguments.wants("null") {
-            cases.extend(compare(&world, &mut contenders, &mut prepared, &extent).await?);
+            results.cases.extend(compare(&world, &mut contenders, &mut prepared, &extent).await?);
         }
         if arguments.wants("memory") {
             // What was measured before has left its memory behind.
             let mut contenders = contenders::usual(&choice, &world.store);
-            memory.extend(peak(&world, &mut contenders, arguments).await?);
+            results.memory.extend(peak(&world, &mut contenders, arguments).await?);
         }
+        // Before the servers end, and gigabytes are removed with them.
+        save(arguments, &results)?;
     }
     if arguments.wants("minio") || arguments.wants("memory") {
         let kes = Kes::start()?;
@@ -192,17 +191,24 @@ async fn measure(arguments: &Arguments) -> Result<Results, String> {
         contenders.extend(contenders::sealing(&choice, &world.store, &kes));
         if arguments.wants("minio") {
             let mut prepared = Prepared::new(&world.store, world.files.clone());
-            cases.extend(compare(&world, &mut contenders, &mut prepared, &extent).await?);
+            results.cases.extend(compare(&world, &mut contenders, &mut prepared, &extent).await?);
         }
         if arguments.wants("memory") {
             drop(contenders);
             let mut contenders = contenders::usual(&choice, &world.store);
             contenders.extend(contenders::sealing(&choice, &world.store, &kes));
             contenders.retain(|contender| contender.name != targets::OURS_KMS);
-            memory.extend(peak(&world, &mut contenders, arguments).await?);
+            results.memory.extend(peak(&world, &mut contenders, arguments).await?);
         }
+        // Before the servers end, and gigabytes are removed with them.
+        save(arguments, &results)?;
     }
-    Ok(Results { machine, rounds: arguments.rounds, cases, memory })
+    Ok(results)
+}
+
+fn save(arguments: &Arguments, results: &Results) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(results).map_err(|why| why.to_string())?;
+    fs::write(&arguments.json, text).map_err(|why| format!("{}: {why}", arguments.json.display()))
 }
 
 /// The memory of those that have only just been started.
