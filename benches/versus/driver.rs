@@ -1,6 +1,8 @@
 //! The load: so many connections, each with one request after the other, signed beforehand.
 //!
-//! An upload by parts, and a read by ranges, are one object on all of the connections.
+//! An upload by parts, and a read by ranges, are one object on all of the connections. Of a listing only the first page can
+//! be signed beforehand.
+#![allow(dead_code)] // Another bench uses its own part of this.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -51,6 +53,8 @@ pub enum What {
     Ranges,
     /// Each reads somewhere in an object of so many bytes.
     Random(u64),
+    /// Each lists so many keys under the path, page after page.
+    List(usize),
 }
 
 /// What was seen.
@@ -58,9 +62,11 @@ pub enum What {
 pub struct Sample {
     /// From the first request's start to the last answer's end.
     pub wall: Duration,
-    /// Of each request, sorted.
+    /// Of each request, sorted. A listing counts as one.
     pub latencies: Vec<Duration>,
     pub bytes: u64,
+    /// All requests that were sent, also before the clock started, and a listing's every page.
+    pub sent: usize,
 }
 
 impl Sample {
@@ -95,16 +101,24 @@ pub async fn once(target: &Target, method: Method, path: &str, body: Bytes) -> R
 /// Runs the load. The connections are opened, and those for short bodies have each carried a request, before the clock
 /// starts.
 pub async fn run(target: &Target, load: &Load) -> Result<Sample, String> {
+    run_within(target, load, Duration::MAX).await
+}
+
+/// The same, but after this time no request is begun, unless it is an upload's.
+pub async fn run_within(target: &Target, load: &Load, limit: Duration) -> Result<Sample, String> {
     let mut connections = Vec::new();
+    let mut sample = Sample::default();
     for number in 0..load.connections {
         let (sent, expected) = match load.what {
             What::Put | What::Upload => (load.body.clone(), 0),
             What::Get | What::Ranges | What::Random(_) => (Bytes::new(), load.body.len()),
+            What::List(_) => (Bytes::new(), 0),
         };
         let mut connection = Connection::open(target, sent, expected).await?;
-        // A long body would only cost time here.
-        if load.body.len() <= 1 << 20 {
+        // A long body, or a listing, would only cost time here.
+        if load.body.len() <= 1 << 20 && !matches!(load.what, What::Upload | What::List(_)) {
             connection.timed(&heads(target, load, number, "")?[0]).await?;
+            sample.sent += 1;
         }
         connections.push(connection);
     }
@@ -117,31 +131,89 @@ pub async fn run(target: &Target, load: &Load) -> Result<Sample, String> {
     let mut working = JoinSet::new();
     for (number, mut connection) in connections.into_iter().enumerate() {
         let heads = heads(target, load, number, &upload)?;
+        let (target, what, length) = (target.clone(), load.what, load.body.len());
         working.spawn(async move {
             let mut latencies = Vec::with_capacity(heads.len());
             let mut etags = Vec::new();
+            let (mut bytes, mut sent) = (0, 0);
             for head in &heads {
-                let (latency, etag) = connection.timed(head).await?;
-                latencies.push(latency);
-                etags.push(etag);
+                if let What::List(count) = what {
+                    let listed = connection.listing(&target, head, count).await?;
+                    latencies.push(listed.took);
+                    bytes += listed.bytes;
+                    sent += listed.pages;
+                } else {
+                    let (latency, etag) = connection.timed(head).await?;
+                    latencies.push(latency);
+                    etags.push(etag);
+                    bytes += length;
+                    sent += 1;
+                }
+                if what != What::Upload && begun.elapsed() > limit {
+                    break;
+                }
             }
-            Ok::<_, String>((number, latencies, etags))
+            Ok::<_, String>((number, latencies, etags, bytes, sent))
         });
     }
-    let mut sample = Sample::default();
     let mut parts = Vec::new();
     while let Some(done) = working.join_next().await {
-        let (number, latencies, etags) = done.map_err(|why| why.to_string())??;
+        let (number, latencies, etags, bytes, sent) = done.map_err(|why| why.to_string())??;
         sample.latencies.extend(latencies);
+        sample.bytes += bytes as u64;
+        sample.sent += sent;
         parts.extend(etags.into_iter().enumerate().map(|(turn, etag)| (part(load, number, turn), etag)));
     }
     if load.what == What::Upload {
         complete(target, &load.path, &upload, parts).await?;
+        sample.sent += 2;
     }
     sample.wall = begun.elapsed();
     sample.latencies.sort();
-    sample.bytes = (sample.latencies.len() * load.body.len()) as u64;
     Ok(sample)
+}
+
+/// Puts the body under so many keys, `PATH` and a number of five digits, on some connections at once. No request is begun
+/// after the time.
+pub async fn fill(
+    target: &Target,
+    path: &str,
+    body: &Bytes,
+    count: usize,
+    limit: Duration,
+) -> Result<(), String> {
+    const CONNECTIONS: usize = 16;
+    let begun = Instant::now();
+    let mut working = JoinSet::new();
+    for first in 0..CONNECTIONS.min(count) {
+        let (target, path, body) = (target.clone(), path.to_owned(), body.clone());
+        working.spawn(async move {
+            let mut connection = Connection::open(&target, body.clone(), 0).await?;
+            for number in (first..count).step_by(CONNECTIONS) {
+                if begun.elapsed() > limit {
+                    let seconds = limit.as_secs();
+                    return Err(format!("only {number} of {count} objects were written in {seconds} s"));
+                }
+                connection
+                    .timed(&signed(&target, Method::PUT, &format!("{path}{number:05}"), body.len())?)
+                    .await?;
+            }
+            Ok(())
+        });
+    }
+    while let Some(done) = working.join_next().await {
+        done.map_err(|why| why.to_string())??;
+    }
+    Ok(())
+}
+
+/// Reads the bytes of an object from one place to before another.
+pub async fn range(target: &Target, path: &str, from: usize, to: usize) -> Result<Bytes, String> {
+    let head = ranged(target, path, from, to)?;
+    let mut connection = Connection::open(target, Bytes::new(), 0).await?;
+    let mut whole = Vec::new();
+    connection.exchange(&head, |piece| whole.extend_from_slice(piece)).await?;
+    Ok(whole.into())
 }
 
 /// The number of a connection's part, from 1: neighbours are sent side by side.
@@ -152,17 +224,13 @@ fn part(load: &Load, connection: usize, turn: usize) -> usize {
 /// The heads of a connection's requests, signed.
 fn heads(target: &Target, load: &Load, connection: usize, upload: &str) -> Result<Vec<Request<()>>, String> {
     let len = load.body.len();
-    let range = |from: usize| -> Result<Request<()>, String> {
-        let mut head = signed(target, Method::GET, &load.path, 0)?;
-        let value = format!("bytes={from}-{}", from + len - 1);
-        head.headers_mut().insert("range", value.parse().expect("a range is a header's value"));
-        Ok(head)
-    };
+    let range = |from: usize| ranged(target, &load.path, from, from + len);
     // The same places for every peer.
     let mut somewhere = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(connection as u64 + 1);
     let head = |turn: usize| match load.what {
         What::Put => signed(target, Method::PUT, &format!("{}-{connection}", load.path), len),
         What::Get => signed(target, Method::GET, &load.path, 0),
+        What::List(_) => signed(target, Method::GET, &page(&load.path, None), 0),
         What::Upload => {
             let query = format!("partNumber={}&uploadId={upload}", part(load, connection, turn));
             signed(target, Method::PUT, &format!("{}?{query}", load.path), len)
@@ -176,6 +244,26 @@ fn heads(target: &Target, load: &Load, connection: usize, upload: &str) -> Resul
         }
     };
     (0..load.requests).map(head).collect()
+}
+
+fn ranged(target: &Target, path: &str, from: usize, to: usize) -> Result<Request<()>, String> {
+    let mut head = signed(target, Method::GET, path, 0)?;
+    let value = format!("bytes={from}-{}", to - 1);
+    head.headers_mut().insert("range", value.parse().expect("a range is a header's value"));
+    Ok(head)
+}
+
+/// Where a page of the keys under a bucket's prefix, `/BUCKET/PREFIX`, is asked for.
+fn page(path: &str, token: Option<&str>) -> String {
+    let (bucket, prefix) = path[1..].split_once('/').expect("a bucket and a prefix");
+    let token = token.map(|token| format!("continuation-token={}&", escaped(token))).unwrap_or_default();
+    format!("/{bucket}?{token}list-type=2&prefix={}", escaped(prefix))
+}
+
+/// A value of a query, for a signature too: all is escaped but letters, digits and `-._~`.
+fn escaped(value: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    value.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 async fn begin(target: &Target, path: &str) -> Result<String, String> {
@@ -204,6 +292,13 @@ async fn complete(
     if answer.contains("<ETag>") { Ok(()) } else { Err(answer) }
 }
 
+/// One listing, all of its pages.
+struct Listed {
+    took: Duration,
+    pages: usize,
+    bytes: usize,
+}
+
 impl Connection {
     async fn open(target: &Target, body: Bytes, expected: usize) -> Result<Self, String> {
         let stream = TcpStream::connect(target.address).await.map_err(|why| why.to_string())?;
@@ -227,6 +322,43 @@ impl Connection {
         match seen == self.expected {
             true => Ok((took, etag)),
             false => Err(format!("{seen} bytes came instead of {}", self.expected)),
+        }
+    }
+
+    /// Lists all keys, from the first page's head on, and counts them.
+    async fn listing(
+        &mut self,
+        target: &Target,
+        first: &Request<()>,
+        count: usize,
+    ) -> Result<Listed, String> {
+        let begun = Instant::now();
+        let path = first.uri().path().to_owned();
+        let prefix =
+            first.uri().query().and_then(|query| query.rsplit_once("prefix=")).map_or("", |(_, p)| p);
+        let path = format!("{path}/{}", prefix.replace("%2F", "/"));
+        let (mut keys, mut bytes, mut pages) = (0, 0, 0);
+        let mut next = None;
+        loop {
+            let mut answer = Vec::new();
+            self.exchange(next.as_ref().unwrap_or(first), |piece| answer.extend_from_slice(piece)).await?;
+            let answer = String::from_utf8_lossy(&answer);
+            bytes += answer.len();
+            pages += 1;
+            keys += answer.matches("<Key>").count();
+            let token =
+                answer.split_once("<NextContinuationToken>").and_then(|(_, rest)| rest.split_once('<'));
+            match token.filter(|_| answer.contains("<IsTruncated>true<")) {
+                Some((token, _)) if keys < count => {
+                    let token = token.replace("&quot;", "\"").replace("&amp;", "&");
+                    next = Some(signed(target, Method::GET, &page(&path, Some(&token)), 0)?);
+                }
+                _ => break,
+            }
+        }
+        match keys == count {
+            true => Ok(Listed { took: begun.elapsed(), pages, bytes }),
+            false => Err(format!("{keys} keys were listed instead of {count}")),
         }
     }
 

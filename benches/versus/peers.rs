@@ -1,4 +1,5 @@
 //! What is measured: s3veil and nginx in front of a store, each a process of its own, and what the kernel says of it.
+#![allow(dead_code)] // Another bench uses its own part of this.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +28,15 @@ pub struct Process {
     // Ended before the workers are, which it would else start anew.
     server: Option<Server>,
     workers: Vec<u32>,
+    /// Another's processes that work for it, as a KMS does: they count, and are not its to end.
+    helpers: Vec<u32>,
+}
+
+/// A KMS for s3veil: the inside of a table `kms.NAME`, and an EK that is there.
+pub struct Kms {
+    pub settings: String,
+    pub ek: String,
+    pub pid: u32,
 }
 
 impl Peer {
@@ -48,23 +58,32 @@ impl Peer {
         })?;
         let workers = children(server.pid());
         let target = Target { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..store.clone() };
-        let process = Some(Process { server: Some(server), workers });
+        let process = Some(Process { server: Some(server), workers, helpers: vec![] });
         Ok(Self { name: "nginx".into(), target, writes_only: false, process })
     }
 
     /// s3veil with a keystore of its own. `payload` as in `proxy.toml`.
     pub fn s3veil(name: &str, program: &Path, store: &Target, payload: &str) -> Result<Self, String> {
+        Self::s3veil_with(name, program, store, payload, None)
+    }
+
+    /// The same with this KMS instead.
+    pub fn s3veil_with(
+        name: &str,
+        program: &Path,
+        store: &Target,
+        payload: &str,
+        kms: Option<&Kms>,
+    ) -> Result<Self, String> {
         let (server, [port]) = servers::start("s3veil", |dir, [port]| {
             let file = dir.join("proxy.toml");
             let master = dir.join("master.key");
-            fs::write(&file, s3veil_config(dir, port, store, payload)).map_err(|why| why.to_string())?;
+            let config = s3veil_config(dir, port, store, payload, kms);
+            fs::write(&file, config).map_err(|why| why.to_string())?;
             fs::write(&master, "ab".repeat(32)).map_err(|why| why.to_string())?;
             fs::set_permissions(&master, fs::Permissions::from_mode(0o600)).map_err(|why| why.to_string())?;
-            let made =
-                Command::new(program).args(["key", "--config"]).arg(&file).args(["create", "main"]).output();
-            let made = made.map_err(|why| format!("{}: {why}", program.display()))?;
-            if !made.status.success() {
-                return Err(String::from_utf8_lossy(&made.stderr).into_owned());
+            if kms.is_none() {
+                create_ek(program, &file)?;
             }
             let mut command = Command::new(program);
             command.args(["serve", "--config"]).arg(&file);
@@ -76,9 +95,18 @@ impl Peer {
             access_key: ACCESS_KEY.into(),
             secret_key: SECRET_KEY.into(),
         };
-        let workers = vec![server.pid()];
-        let process = Some(Process { server: Some(server), workers });
+        let helpers = kms.map(|kms| kms.pid).into_iter().collect();
+        let process = Some(Process { workers: vec![server.pid()], server: Some(server), helpers });
         Ok(Self { name: name.into(), target, writes_only: payload != "auto", process })
+    }
+}
+
+fn create_ek(program: &Path, config: &Path) -> Result<(), String> {
+    let made = Command::new(program).args(["key", "--config"]).arg(config).args(["create", "main"]).output();
+    let made = made.map_err(|why| format!("{}: {why}", program.display()))?;
+    match made.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&made.stderr).into_owned()),
     }
 }
 
@@ -99,6 +127,16 @@ pub fn null_store() -> Result<(Server, Target), String> {
 }
 
 impl Process {
+    /// A server that is one process, and ends with this.
+    pub fn of(server: Server) -> Self {
+        Self { workers: vec![server.pid()], server: Some(server), helpers: vec![] }
+    }
+
+    /// One that another has started and ends.
+    pub fn others(pid: u32) -> Self {
+        Self { server: None, workers: vec![], helpers: vec![pid] }
+    }
+
     /// CPU seconds used so far, in user and kernel mode.
     pub fn cpu(&self) -> f64 {
         // The kernel's USER_HZ, a constant of its interface.
@@ -111,10 +149,10 @@ impl Process {
             let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok());
             field(14).unwrap_or(0.0) + field(15).unwrap_or(0.0)
         };
-        self.workers.iter().map(ticks).sum::<f64>() / TICKS
+        self.workers.iter().chain(&self.helpers).map(ticks).sum::<f64>() / TICKS
     }
 
-    /// The most memory used since the start, or since [`Process::forget_peak`], in bytes.
+    /// The most memory used since the start, or since [`Process::forget_peak`], in bytes. What helps it is not counted.
     pub fn peak(&self) -> u64 {
         let peak = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -202,8 +240,13 @@ fn nginx_config(dir: &Path, port: u16, upstream: SocketAddr) -> String {
     )
 }
 
-fn s3veil_config(dir: &Path, port: u16, store: &Target, payload: &str) -> String {
-    let (dir, endpoint) = (dir.display(), store.address);
+fn s3veil_config(dir: &Path, port: u16, store: &Target, payload: &str, kms: Option<&Kms>) -> String {
+    let keystore = format!(
+        "kind = \"local\"\npath = \"{0}/keys\"\nmaster_key = {{ file = \"{0}/master.key\" }}",
+        dir.display()
+    );
+    let (kms, ek) = kms.map_or((&*keystore, "main"), |kms| (&*kms.settings, &*kms.ek));
+    let endpoint = store.address;
     let (store_access, store_secret) = (&store.access_key, &store.secret_key);
     format!(
         r#"
@@ -214,13 +257,11 @@ fn s3veil_config(dir: &Path, port: u16, store: &Target, payload: &str) -> String
         endpoint = "http://{endpoint}"
         payload = "{payload}"
         credentials.default = {{ access_key = "{store_access}", secret_key = "{store_secret}" }}
-        [kms.local]
-        kind = "local"
-        path = "{dir}/keys"
-        master_key = {{ file = "{dir}/master.key" }}
+        [kms.versus]
+        {kms}
         [[policy]]
         bucket = "*"
-        ek = "main"
+        ek = "{ek}"
         [auth]
         [[auth.identities]]
         name = "versus"

@@ -1,151 +1,106 @@
-//! What the rounds gave, as a table for people and as JSON.
+//! What the rounds gave, as a table for people.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use super::driver::Sample;
-
-/// One peer's turn.
-pub struct Turn {
-    pub sample: Sample,
-    /// CPU seconds of the proxy; none for the store itself.
-    pub cpu: Option<f64>,
-    /// Bytes of memory at most.
-    pub peak: Option<u64>,
-}
-
-/// All rounds of one case: a list of turns for each peer, in the order of the rounds.
-pub struct Outcome {
-    pub store: &'static str,
-    pub load: String,
-    pub peers: Vec<(String, Vec<Turn>)>,
-}
+use super::results::{Memory, Outcome, Results, Taken};
 
 /// The head of the table.
 pub const HEAD: &str = "\
-| store | load | peer | p50 | p99 | MB/s | CPU s/GB | CPU µs/request | peak MiB | of nginx's MB/s | of direct's MB/s | p50 over nginx |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |";
+| store | load | peer | p50 | p99 | MB/s | CPU s/GB | store's CPU s/GB | CPU µs/request | peak MiB | \
+store requests | KMS calls | of nginx | of direct | p50 over nginx |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |";
 
-impl Outcome {
-    /// A row for each peer: medians of the rounds. Ratios are taken within each round, and their median is shown.
-    pub fn rows(&self) -> String {
-        let mut rows = String::new();
-        for (name, turns) in &self.peers {
-            let figures = Figures::of(turns);
-            let ratio = |other: &str| {
-                let base = self.turns(other)?;
-                let ratios =
-                    turns.iter().zip(base).map(|(a, b)| a.sample.throughput() / b.sample.throughput());
-                Some(median(ratios))
-            };
-            let added = self.turns("nginx").map(|base| {
-                let micros = |turn: &Turn| turn.sample.quantile(500).as_secs_f64() * 1e6;
-                median(turns.iter().zip(base).map(|(a, b)| micros(a) - micros(b)))
-            });
-            let proxy = name != "direct";
-            let show = |value: Option<f64>, digits: usize| match value {
-                Some(value) if proxy => format!("{value:.digits$}"),
-                _ => String::new(),
-            };
-            let added = added.filter(|_| proxy && name != "nginx").map(|micros| format!("{micros:+.0} µs"));
-            writeln!(
-                rows,
-                "| {} | {} | {name} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {} |",
-                self.store,
-                self.load,
-                time(figures.p50),
-                time(figures.p99),
-                figures.throughput,
-                show(figures.cpu_per_gb, 2),
-                show(figures.cpu_per_request, 0),
-                show(figures.peak.map(|bytes| bytes / 1_048_576.0), 0),
-                show(ratio("nginx").filter(|_| name != "nginx"), 2),
-                show(ratio("direct"), 2),
-                added.unwrap_or_default(),
-            )
-            .expect("a string takes all");
-        }
-        rows
-    }
+/// The head of the table of memory.
+const MEMORY: &str = "\
+| store | peer | clients at once, 64 MiB each | peak MiB | MB/s | CPU s/GB |
+| --- | --- | --- | ---: | ---: | ---: |";
 
-    /// Every round's figures.
-    pub fn json(&self) -> Value {
-        let peers: Vec<Value> = self
-            .peers
-            .iter()
-            .map(|(name, turns)| {
-                let rounds: Vec<Value> = turns
-                    .iter()
-                    .map(|turn| {
-                        json!({
-                            "p50_us": turn.sample.quantile(500).as_secs_f64() * 1e6,
-                            "p99_us": turn.sample.quantile(990).as_secs_f64() * 1e6,
-                            "mb_per_s": turn.sample.throughput(),
-                            "requests": turn.sample.latencies.len(),
-                            "cpu_s": turn.cpu,
-                            "peak_bytes": turn.peak,
-                        })
-                    })
-                    .collect();
-                json!({ "peer": name, "rounds": rounds })
-            })
-            .collect();
-        json!({
-            "store": self.store,
-            "load": self.load,
-            "peers": peers,
-        })
-    }
-
-    fn turns(&self, peer: &str) -> Option<&Vec<Turn>> {
-        self.peers.iter().find(|(name, _)| name == peer).map(|(_, turns)| turns)
-    }
+/// A row for each peer: medians of the rounds. Ratios are taken within each round, and their median is shown.
+pub fn rows(outcome: &Outcome) -> String {
+    outcome.peers.iter().map(|taken| row(outcome, taken)).collect()
 }
 
-struct Figures {
-    p50: Duration,
-    p99: Duration,
-    throughput: f64,
-    cpu_per_gb: Option<f64>,
-    cpu_per_request: Option<f64>,
-    peak: Option<f64>,
+fn row(outcome: &Outcome, taken: &Taken) -> String {
+    let (store, load, name) = (&outcome.store, &outcome.load, &taken.peer);
+    if taken.unable.is_some() {
+        return format!("| {store} | {load} | {name} | n/a {} |\n", "| ".repeat(11));
+    }
+    let show = |value: Option<f64>, digits: usize| value.map(|v| format!("{v:.digits$}")).unwrap_or_default();
+    let per_gb = |value: Option<f64>| match outcome.moves() {
+        true => show(value, 2),
+        false => String::new(),
+    };
+    let throughput = match outcome.moves() {
+        true => show(taken.median(|round| Some(round.mb_per_s())), 1),
+        false => format!("{} lists/s", show(taken.median(|round| Some(round.rate())), 2)),
+    };
+    let cpu_per_request = taken.median(|round| Some(round.cpu_s? * 1e6 / round.requests as f64));
+    let store_cpu = taken.median(|round| Some(round.store_cpu_s / (round.bytes as f64 / 1e9)));
+    let peak = taken.rounds.iter().filter_map(|round| round.peak_bytes).max();
+    let of = |other: &str| match name == other || name == "direct" {
+        true => String::new(),
+        false => show(outcome.rate(name, other), 2),
+    };
+    let added = outcome.beside((name, "nginx"), |round| Some(round.p50_us), |own, base| own - base);
+    let added = added.filter(|_| name != "direct" && name != "nginx");
+    format!(
+        "| {store} | {load} | {name} | {} | {} | {throughput} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        taken.median(|round| Some(round.p50_us)).map(time).unwrap_or_default(),
+        taken.median(|round| Some(round.p99_us)).map(time).unwrap_or_default(),
+        per_gb(taken.median(|round| round.cpu_per_gb())),
+        per_gb(store_cpu),
+        show(cpu_per_request, 0),
+        show(peak.map(|bytes| bytes as f64 / 1_048_576.0), 0),
+        show(taken.median(|round| round.store_requests), 2),
+        show(taken.median(|round| round.kms_calls), 2),
+        of("nginx"),
+        of("direct"),
+        added.map(|micros| format!("{micros:+.0} µs")).unwrap_or_default(),
+    )
 }
 
-impl Figures {
-    fn of(turns: &[Turn]) -> Self {
-        let over = |figure: &dyn Fn(&Turn) -> Option<f64>| -> Option<f64> {
-            turns.iter().map(figure).collect::<Option<Vec<_>>>().map(median)
-        };
-        let latency = |thousandths| {
-            Duration::from_secs_f64(median(
-                turns.iter().map(|turn| turn.sample.quantile(thousandths).as_secs_f64()),
-            ))
-        };
-        Self {
-            p50: latency(500),
-            p99: latency(990),
-            throughput: median(turns.iter().map(|turn| turn.sample.throughput())),
-            cpu_per_gb: over(&|turn| Some(turn.cpu? / (turn.sample.bytes as f64 / 1e9))),
-            cpu_per_request: over(&|turn| Some(turn.cpu? * 1e6 / turn.sample.latencies.len() as f64)),
-            peak: turns.iter().map(|turn| turn.peak).max().flatten().map(|bytes| bytes as f64),
+/// Why rows have no figures: each reason once, with the loads that it is the reason for.
+pub fn reasons(results: &Results) -> String {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    let cases = results.cases.iter().flat_map(|outcome| {
+        outcome.peers.iter().map(|taken| (&taken.peer, outcome.load.as_str(), &taken.unable))
+    });
+    let memory = results.memory.iter().map(|memory| (&memory.peer, memory.load.as_str(), &memory.unable));
+    for (peer, load, why) in cases.chain(memory) {
+        let Some(why) = why else { continue };
+        let reason = format!("{peer}: {why}");
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, loads)) => loads.push(load),
+            None => reasons.push((reason, vec![load])),
         }
     }
-}
-
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => (values[middle - 1] + values[middle]) / 2.0,
-        _ => values[middle],
+    let mut text = String::new();
+    for (reason, loads) in reasons {
+        writeln!(text, "- n/a, {reason} ({})", loads.join("; ")).expect("a string takes all");
     }
+    text
 }
 
-fn time(time: Duration) -> String {
-    match time.as_secs_f64() * 1e6 {
+/// The table of memory.
+pub fn memory(turns: &[Memory]) -> String {
+    let mut text = format!("{MEMORY}\n");
+    for Memory { store, peer, load, clients, round, .. } in turns {
+        let figures = match round {
+            Some(round) => format!(
+                "{:.0} | {:.0} | {:.2}",
+                round.peak_bytes.unwrap_or(0) as f64 / 1_048_576.0,
+                round.mb_per_s(),
+                round.cpu_per_gb().unwrap_or(0.0)
+            ),
+            None => "n/a | |".to_owned(),
+        };
+        writeln!(text, "| {store} | {peer} | {clients} {load} | {figures} |").expect("a string takes all");
+    }
+    text
+}
+
+fn time(micros: f64) -> String {
+    match micros {
         micros if micros < 10_000.0 => format!("{micros:.0} µs"),
         micros => format!("{:.1} ms", micros / 1e3),
     }

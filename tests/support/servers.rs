@@ -62,6 +62,11 @@ impl Store {
         self.server.dir.path()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// What the server has printed so far, for a test that failed and wants to say why.
     pub fn log(&self) -> String {
         self.server.log()
