@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use auth_support::{Draft, sha256, signed_chunks, signed_trailer};
 use http::{Request, StatusCode};
-use support::client::{Reply, exchange, full};
-use support::proxy::{Proxy, SEALED, start};
+use s3veil::s3::checksum::{Algorithm, Hasher};
+use support::client::{Reply, exchange, full, get, put};
+use support::proxy::{Proxy, SEALED, pattern, start};
+use support::upload::Upload;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -233,4 +235,77 @@ async fn no_route_takes_a_request_without_a_signature() {
         }
     }
     assert!(store.take_seen().is_empty(), "nothing reached the store");
+}
+
+/// a body that was not signed as it came. Its last chunk, and its trailer, are known only at the end: nothing of it
+/// is stored, and what was there stays.
+#[tokio::test]
+async fn a_09_a_body_that_was_not_signed_leaves_nothing() {
+    const CHUNK: usize = 65_536;
+    let (store, proxy) = start(SEALED).await;
+    assert_eq!(put(proxy.address, "/b/k", b"old").await.status, 200);
+    let upload = Upload::start(proxy.address, "/b/up", &[]).await;
+    let before: Vec<_> =
+        store.paths().into_iter().map(|path| (store.get(&path).unwrap().body, path)).collect();
+    for len in [5, CHUNK, 3 * CHUNK + 9] {
+        let plain = pattern(len);
+        let chunks: Vec<&[u8]> = plain.chunks(CHUNK).collect();
+        for (path, query) in
+            [("/b/k", vec![]), ("/b/up", vec![("partNumber", "1"), ("uploadId", upload.id.as_str())])]
+        {
+            for sha in ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"] {
+                let trailing = sha.ends_with("-TRAILER");
+                let sum = Hasher::digest(Algorithm::Crc32, &plain).to_base64();
+                let trailer = format!("x-amz-checksum-crc32:{sum}");
+                let draft =
+                    at(stamp(Duration::ZERO))(Draft::new("PUT", path).host(&proxy.address.to_string()));
+                let mut draft = query.iter().fold(draft, |draft, (name, value)| draft.query(name, value));
+                draft = draft.content_sha256(sha).header("x-amz-decoded-content-length", len.to_string());
+                if trailing {
+                    draft = draft.header("x-amz-trailer", "x-amz-checksum-crc32");
+                }
+                let signed = || {
+                    let (parts, seed) = draft.clone().signed_with_seed();
+                    let (mut body, last) = signed_chunks(&draft, &seed, &chunks);
+                    match trailing {
+                        true => body.extend(signed_trailer(&draft, &last, &trailer)),
+                        false => body.extend_from_slice(b"\r\n"),
+                    }
+                    (parts, body)
+                };
+                let (_, good) = signed();
+                // Where the last chunk of data, and the empty one behind it, say their signatures.
+                let marks: Vec<usize> = memchr::memmem::find_iter(&good, b";chunk-signature=").collect();
+                let [.., data, end] = marks[..] else { panic!("two chunks at the least") };
+                let mut places = vec![("the last byte", end - 4), ("the last chunk's signature", data + 20)];
+                places.push(("the empty chunk's signature", end + 20));
+                if trailing {
+                    let mark = memchr::memmem::find(&good, b"x-amz-trailer-signature:").unwrap();
+                    places.push(("the trailer's signature", mark + 30));
+                }
+                for (what, at) in places {
+                    let (parts, mut body) = signed();
+                    body[at] = if body[at] == b'0' { b'1' } else { b'0' };
+                    let case = format!("{path} {sha}, {len} bytes: {what}");
+                    let reply = send(&proxy, parts, body).await;
+                    assert_eq!(reply.code(), "SignatureDoesNotMatch", "{case}");
+                    let after = store.paths().into_iter().map(|path| (store.get(&path).unwrap().body, path));
+                    assert!(after.eq(before.iter().cloned()), "{case}: something is stored");
+                    assert!(store.uploads()[&upload.id].parts.is_empty(), "{case}: a part is stored");
+                }
+                if path == "/b/k" {
+                    let (parts, body) = signed();
+                    assert_eq!(
+                        send(&proxy, parts, body).await.status,
+                        200,
+                        "{sha}, {len} bytes: signed well"
+                    );
+                    assert!(get(proxy.address, path).await.bytes() == plain);
+                    let old = before.iter().find(|(_, path)| path == "/b/k").unwrap();
+                    assert_ne!(store.get("/b/k").unwrap().body, old.0);
+                    store.change("/b/k", |object| object.body = old.0.clone());
+                }
+            }
+        }
+    }
 }

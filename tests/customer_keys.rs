@@ -5,9 +5,11 @@ mod support;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest as _, Md5};
+use s3veil::aws::sign::BodyHash;
 use s3veil::s3::headers::ENVELOPE;
-use support::client::{Reply, get, put, send};
-use support::memory::MemoryStore;
+use support::client::{Reply, exchange, full, get, put, send, signed};
+use support::memory::{Fault, MemoryStore};
+use support::program::Program;
 use support::proxy::{Proxy, pattern};
 use support::upload::{Upload, document, inner};
 
@@ -408,5 +410,67 @@ async fn an_object_that_lost_its_envelope_is_not_served_to_who_has_its_key() {
             seen.method,
             seen.path
         );
+    }
+}
+
+/// F-18: whatever goes well or wrong with a client's key, the program's log does not have it, in no form and at no level.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_18_the_trace_log_has_no_clients_key() {
+    let store = MemoryStore::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "endpoint = \"{}\", credentials.default = {{ access_key = \"store\", secret_key = \"s\" }}",
+        store.endpoint
+    );
+    let configuration = Program::configure(directory.path(), &settings, "").await;
+    let trace = [("S3VEIL_LOG__LEVEL", "trace".to_owned())];
+    let mut program = Program::start_with(&configuration, Program::free_address(), &trace);
+    let to = program.address;
+    let (mine, other, source) = (Key::new(0xc7, OWN), Key::new(0xd9, OWN), Key::new(0xc7, SOURCE));
+
+    assert_eq!(send(to, "PUT", "/b/k", &mine.headers(), b"text").await.status, 200, "{}", program.log());
+    assert_eq!(send(to, "GET", "/b/k", &mine.headers(), b"").await.bytes(), b"text");
+    assert_eq!(send(to, "GET", "/b/k", &other.headers(), b"").await.status, 403);
+    let mut both = other.with(&[("x-amz-copy-source", "/b/k")]);
+    both.extend(source.headers());
+    assert_eq!(send(to, "PUT", "/b/copy", &both, b"").await.status, 200);
+    let created = send(to, "POST", "/b/up?uploads", &mine.headers(), b"").await;
+    let upload = Upload { to, path: "/b/up".into(), id: inner(&created, "UploadId") };
+    let part = upload.send_part(1, &mine.headers(), b"part").await.header("etag").to_owned();
+    assert_eq!(upload.complete_with(&[(1, part)], &mine.headers()).await.status, 200);
+    // What is refused: a body, a key that is not its MD5's, an operation that takes none, a method that there is not.
+    let wrong = mine.with(&[("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")]);
+    assert_eq!(send(to, "PUT", "/b/k", &wrong, b"text").await.code(), "BadDigest");
+    let mut mixed = mine.headers();
+    mixed[2].1 = other.md5();
+    assert_eq!(send(to, "PUT", "/b/k", &mixed, b"text").await.code(), "InvalidArgument");
+    send(to, "GET", "/b/k?tagging", &mine.headers(), b"").await;
+    assert_eq!(send(to, "PATCH", "/b/k?acl", &mine.headers(), b"").await.status, 405);
+    // And in the address, with a signature that does not fit.
+    let parameter =
+        |(name, value): (&str, &str)| format!("{name}={}", value.replace('=', "%3D").replace('+', "%2B"));
+    let query = mine.headers().into_iter().map(parameter).collect::<Vec<_>>().join("&").replace('/', "%2F");
+    let mut forged = signed(to, "GET", &format!("/b/k?{query}"), &[], BodyHash::Unsigned).map(|()| full(""));
+    forged.headers_mut().insert("x-amz-date", "20260101T000000Z".parse().unwrap());
+    assert!(exchange(to, forged).await.unwrap().status.is_client_error());
+    // An object that was damaged, and a store that is away.
+    store.change("/b/k", |object| object.body[20] ^= 1);
+    assert_eq!(send(to, "GET", "/b/k", &mine.headers(), b"").await.status, 500);
+    for _ in 0..2 {
+        store.fail_next(Fault::Close);
+    }
+    assert_eq!(send(to, "GET", "/b/k", &mine.headers(), b"").await.status, 503);
+    program.kill();
+
+    let log = program.log();
+    assert!(log.contains(" DEBUG "), "it is a trace log: {log}");
+    for fill in [0xc7_u8, 0xd9] {
+        let key = [fill; 32];
+        let numbers = vec![fill.to_string(); 4].join(", ");
+        for form in [BASE64_STANDARD.encode(key), hex::encode(key), hex::encode_upper(key), numbers] {
+            // Without what stands last in it, which may be encoded.
+            let form = form.trim_end_matches('=');
+            assert!(!log.contains(form), "{form} is in the log");
+        }
     }
 }

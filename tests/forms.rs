@@ -4,6 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use support::client::{exchange, full, get, send, signed};
@@ -562,6 +564,47 @@ async fn a_rule_says_whether_the_file_is_sealed() {
         assert!(get(proxy.address, "/b/plain/k").await.bytes() == plain);
         send(proxy.address, "DELETE", "/b/plain/k", &[], &[]).await;
         assert_nothing(&store, "deleted");
+    }
+}
+
+/// A form is a write like any other: its fields name a key, or bring one along, only where the rule lets them.
+#[tokio::test]
+async fn a_form_chooses_no_key_that_its_rule_does_not_allow() {
+    use s3veil::s3::checksum::{Algorithm, Hasher};
+    const SSE: &str = "x-amz-server-side-encryption";
+    let named =
+        |key: &str| vec![(SSE.to_owned(), "aws:kms".into()), (format!("{SSE}-aws-kms-key-id"), key.into())];
+    let key = [1_u8; 32];
+    let customers = [
+        ("algorithm", "AES256".to_owned()),
+        ("key", STANDARD.encode(key)),
+        ("key-md5", Hasher::digest(Algorithm::Md5, &key).to_base64()),
+    ];
+    let customers = customers.map(|(name, value)| (format!("{SSE}-customer-{name}"), value)).to_vec();
+    let locked = "[[policy]]\nbucket = 'b'\nprefix = 'locked/'\nek = 's3veil-dev-key'\nlocked = true\n";
+    let (store, proxy) = start(&format!("{SEALED}{locked}")).await;
+    for (path, fields, status, code) in [
+        ("k", named("other"), 403, "AccessDenied"),
+        ("locked/k", named("other"), 403, "AccessDenied"),
+        ("k", named("other")[1..].to_vec(), 400, "InvalidArgument"),
+        ("k", vec![(SSE.to_owned(), "aes256".into())], 400, "InvalidArgument"),
+        ("locked/k", customers.clone(), 403, "AccessDenied"),
+        ("k", customers[1..].to_vec(), 400, "InvalidArgument"),
+        ("k", named("s3veil-dev-key"), 204, ""),
+        ("locked/k", named("s3veil-dev-key"), 204, ""),
+    ] {
+        for len in [4, PART + 5] {
+            let form = fields.iter().fold(Form::new(path), |form, (name, value)| form.field(name, value));
+            let reply = form.signed(&[]).file("f", &pattern(len)).post(proxy.address).await;
+            assert_eq!(reply.status, status, "{path} {fields:?} {len}: {:?}", reply.body);
+            if status == 204 {
+                assert!(store.get(&format!("/b/{path}")).unwrap().headers.contains_key(ENVELOPE));
+                send(proxy.address, "DELETE", &format!("/b/{path}"), &[], &[]).await;
+            } else {
+                assert_eq!(reply.code(), code, "{path} {fields:?} {len}");
+            }
+            assert_nothing(&store, path);
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt as _;
 use s3veil::kms::{
-    Answer, CacheConfig, Context, DataKey, EkInfo, EkName, Error, Health, Keys, Kms, State, WrappedDek,
+    Answer, Bound, CacheConfig, Context, DataKey, EkInfo, EkName, Error, Health, Keys, Kms, State, WrappedDek,
 };
 use s3veil::metrics::Metrics;
 use s3veil::s3::Bucket;
@@ -440,6 +442,50 @@ async fn a_kms_that_has_moved_opens_under_its_old_name_too() {
         let keys = CacheConfig::default().build(kmss, &Metrics::default());
         let error = keys.with_aliases(HashMap::from([(old.into(), new.into())])).err().unwrap();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// What is kept is kept for its KMS, EK, version, wrapped DEK, bucket and context: another question is the KMS's to answer.
+#[tokio::test(start_paused = true)]
+async fn k_08_a_kept_key_answers_no_other_question() {
+    let it = Fixture::new(100);
+    let two = || Box::new(Shared(it.kms.clone())) as Box<dyn Kms>;
+    let kmss = HashMap::from([("k".to_owned(), two()), ("l".to_owned(), two())]);
+    let keys = CacheConfig::default().build(kmss, &Metrics::default());
+    let (wrapped, other) = (WrappedDek::new([7; 32]), WrappedDek::new([9; 32]));
+    let elsewhere = Bucket::parse("two").unwrap();
+    let here = || Bound::from(&*BUCKET);
+    let client =
+        |value: &str| Context::of_client(&BASE64_STANDARD.encode(format!(r#"{{"a":"{value}"}}"#))).unwrap();
+    let with = |value| Bound { client: client(value), ..here() };
+    for turn in 0..2 {
+        let mut calls = it.calls();
+        for (what, kms, ek, version, wrapped, bound) in [
+            ("the first", "k", &*EK, None, &wrapped, here()),
+            ("another KMS", "l", &*EK, None, &wrapped, here()),
+            ("another EK", "k", &*OTHER, None, &wrapped, here()),
+            ("another version", "k", &*EK, Some("1"), &wrapped, here()),
+            ("another wrapped DEK", "k", &*EK, None, &other, here()),
+            ("another bucket", "k", &*EK, None, &wrapped, Bound::from(&elsewhere)),
+            ("a context", "k", &*EK, None, &wrapped, with("b")),
+            ("another context", "k", &*EK, None, &wrapped, with("c")),
+        ] {
+            keys.for_read(kms, ek, version, wrapped, bound).await.unwrap();
+            calls += usize::from(turn == 0);
+            assert_eq!(it.calls(), calls, "{what}, for the {turn}. time");
+        }
+    }
+    let mut calls = it.calls();
+    for (what, kms, ek, bound) in [
+        ("the first", "k", &*EK, here()),
+        ("another KMS", "l", &*EK, here()),
+        ("another EK", "k", &*OTHER, here()),
+        ("another bucket", "k", &*EK, Bound::from(&elsewhere)),
+        ("a context", "k", &*EK, with("b")),
+    ] {
+        keys.for_write(kms, ek, bound, 1).await.unwrap();
+        calls += 1;
+        assert_eq!(it.calls(), calls, "{what}, to write");
     }
 }
 

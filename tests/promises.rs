@@ -14,8 +14,9 @@ use proptest::prelude::{Strategy, proptest};
 use s3veil::aws::sign::BodyHash;
 use s3veil::kms::EkName;
 use support::client::{self, AnyBody, exchange, full, get, get_range, put, send, signed};
-use support::memory::Fault;
+use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED, pattern, start};
+use support::upload::Upload;
 
 const ENVELOPE: &str = "x-amz-meta-s3veil";
 const CHUNK: usize = 65_536;
@@ -99,6 +100,46 @@ async fn a_client_can_neither_see_nor_set_the_envelope() {
     assert_eq!(store.get("/b/k").unwrap().headers, before);
 }
 
+/// Whatever writes metadata, sealed or not: the names under which s3veil keeps its own are nobody else's.
+#[tokio::test]
+async fn no_write_takes_the_envelopes_names() {
+    let open = "[[policy]]\nbucket = \"b\"\nprefix = \"open/\"\nmode = \"passthrough\"\n";
+    let (store, proxy) = start(&format!("{SEALED}{open}")).await;
+    put(proxy.address, "/b/k", b"x").await;
+    let upload = Upload::start(proxy.address, "/b/up", &[]).await;
+    let (part, before) = (format!("{}&partNumber=1", upload.at()), store.paths());
+    store.take_seen();
+    let replace = [("x-amz-copy-source", "b/k"), ("x-amz-metadata-directive", "REPLACE")];
+    for (method, path, more) in [
+        ("PUT", "/b/new", &[][..]),
+        ("PUT", "/b/open/new", &[]),
+        ("POST", "/b/new?uploads", &[]),
+        ("POST", "/b/open/new?uploads", &[]),
+        ("PUT", "/b/new", &replace),
+        ("PUT", "/b/k", &replace),
+        ("PUT", "/b/open/new", &replace),
+        ("PUT", &part, &[]),
+        ("PUT", &part, &replace[..1]),
+        ("POST", &upload.at(), &[]),
+        ("PUT", "/b/k?tagging", &[]),
+    ] {
+        for name in [ENVELOPE, "x-amz-meta-s3veil-context"] {
+            let headers = [more, &[(name, "forged")]].concat();
+            let mark = if path.contains('?') { '&' } else { '?' };
+            for (path, headers) in [
+                (path.to_owned(), headers.as_slice()),
+                (format!("{path}{mark}{name}=forged"), more),
+                (format!("{path}{mark}{}=forged", name.to_uppercase()), more),
+            ] {
+                let reply = send(proxy.address, method, &path, headers, b"").await;
+                assert_eq!(reply.code(), "InvalidArgument", "{method} {path} {headers:?}");
+            }
+        }
+    }
+    assert!(store.take_seen().is_empty(), "nothing reached the store");
+    assert_eq!(store.paths(), before);
+}
+
 #[tokio::test]
 async fn reserved_keys_are_out_of_reach() {
     let (store, proxy) = start(SEALED).await;
@@ -143,12 +184,8 @@ async fn every_flipped_byte_of_body_and_envelope_is_an_error() {
     assert_eq!(get(proxy.address, "/b/k").await.bytes(), plain);
 }
 
-#[tokio::test]
-async fn cut_grown_swapped_and_doubled_bodies_are_errors() {
-    let (store, proxy) = start(SEALED).await;
-    let plain = pattern(3 * CHUNK + 10);
-    put(proxy.address, "/b/k", &plain).await;
-    let good = store.get("/b/k").unwrap();
+/// What a store can make of the body of an object of three chunks and ten bytes, and what each is called.
+fn damages(body: &[u8]) -> Vec<(String, Vec<u8>)> {
     let boundary = |chunk: usize| 16 + chunk * SEALED_CHUNK;
     let mut damages: Vec<(String, Vec<u8>)> = Vec::new();
     for len in [
@@ -160,22 +197,69 @@ async fn cut_grown_swapped_and_doubled_bodies_are_errors() {
         boundary(2),
         boundary(3),
         boundary(3) + 5,
-        good.body.len() - 64,
-        good.body.len() - 1,
+        body.len() - 64,
+        body.len() - 1,
     ] {
-        damages.push((format!("cut to {len}"), good.body[..len].to_vec()));
+        damages.push((format!("cut to {len}"), body[..len].to_vec()));
     }
-    damages.push(("grown".into(), [&good.body[..], b"x"].concat()));
-    damages.push(("doubled".into(), [&good.body[..], &good.body].concat()));
-    let chunk = |at: usize| &good.body[boundary(at)..boundary(at + 1)];
-    let tail = &good.body[boundary(3)..];
-    damages.push(("swapped".into(), [&good.body[..16], chunk(1), chunk(0), chunk(2), tail].concat()));
-    damages.push(("repeated".into(), [&good.body[..16], chunk(0), chunk(0), chunk(2), tail].concat()));
-    damages.push(("dropped".into(), [&good.body[..16], chunk(0), chunk(2), tail].concat()));
-    for (what, body) in damages {
+    damages.push(("grown".into(), [body, b"x"].concat()));
+    damages.push(("doubled".into(), [body, body].concat()));
+    let chunk = |at: usize| &body[boundary(at)..boundary(at + 1)];
+    let tail = &body[boundary(3)..];
+    damages.push(("swapped".into(), [&body[..16], chunk(1), chunk(0), chunk(2), tail].concat()));
+    damages.push(("repeated".into(), [&body[..16], chunk(0), chunk(0), chunk(2), tail].concat()));
+    damages.push(("dropped".into(), [&body[..16], chunk(0), chunk(2), tail].concat()));
+    damages
+}
+
+#[tokio::test]
+async fn cut_grown_swapped_and_doubled_bodies_are_errors() {
+    let (store, proxy) = start(SEALED).await;
+    let plain = pattern(3 * CHUNK + 10);
+    put(proxy.address, "/b/k", &plain).await;
+    let good = store.get("/b/k").unwrap();
+    for (what, body) in damages(&good.body) {
         store.change("/b/k", |object| object.body = body);
         refuses(&proxy, "/b/k", &plain, &what).await;
         store.put("/b/k", good.clone());
+    }
+}
+
+/// A range of a damaged body is that range, or an error; and an error if its size alone tells.
+#[tokio::test]
+async fn a_range_of_a_damaged_body_is_never_other_bytes() {
+    let (store, proxy) = start(SEALED).await;
+    let plain = pattern(3 * CHUNK + 10);
+    put(proxy.address, "/b/k", &plain).await;
+    let good = store.get("/b/k").unwrap();
+    let edges = [0, CHUNK - 1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK - 1, 3 * CHUNK, plain.len() - 1];
+    let inside = edges.map(|at| (format!("bytes={at}-{}", at + 1), at, (at + 2).min(plain.len())));
+    let open = edges.map(|at| (format!("bytes={at}-"), at, plain.len()));
+    let suffixes =
+        [1, 10, 11, CHUNK + 10].map(|len| (format!("bytes=-{len}"), plain.len() - len, plain.len()));
+    for (what, body) in damages(&good.body) {
+        let resized = body.len() != good.body.len();
+        store.change("/b/k", |object| object.body = body);
+        for (range, from, to) in inside.iter().chain(&open).chain(&suffixes) {
+            let Some(reply) = client::attempt(proxy.address, "/b/k", &[("range", range)]).await else {
+                continue;
+            };
+            if !reply.status.is_success() {
+                continue;
+            }
+            let asked = &plain[*from..*to];
+            assert!(asked.starts_with(&reply.received), "{what}, {range}: other bytes");
+            match reply.body {
+                Ok(_) => assert!(!resized && reply.received == asked, "{what}, {range}: served"),
+                Err(_) => {
+                    assert!(reply.received.len() < asked.len(), "{what}, {range}: all of it, and broken off")
+                }
+            }
+        }
+        store.put("/b/k", good.clone());
+    }
+    for (range, from, to) in inside.iter().chain(&open).chain(&suffixes) {
+        assert!(get_range(proxy.address, "/b/k", range).await.bytes() == &plain[*from..*to], "{range}");
     }
 }
 
@@ -479,6 +563,81 @@ async fn checksums_are_kept_and_given_back() {
     store.take_seen();
     send(proxy.address, "GET", "/b/k", &mode, &[]).await;
     assert_eq!(store.take_seen().len(), 1);
+}
+
+/// A checksum of the plaintext would prove a guess at it: none goes to the store, in no header, object or record.
+#[tokio::test]
+async fn no_checksum_of_plaintext_reaches_the_store() {
+    use s3veil::s3::checksum::{Algorithm, Hasher};
+    let store = MemoryStore::start().await;
+    let proxy = Proxy::start_with(&store.endpoint, "min_part_bytes = 1000", SEALED).await;
+    let plains = [pattern(100), pattern(70_000), b"a short last part".to_vec()];
+    let mut sums: Vec<(String, Vec<u8>)> = Vec::new();
+    for plain in &plains {
+        for algorithm in Algorithm::all() {
+            let sum = Hasher::digest(algorithm, plain);
+            let bytes = sum.value().to_vec();
+            let what = format!("{algorithm:?} of {} bytes", plain.len());
+            sums.push((what.clone(), sum.to_base64().into_bytes()));
+            // Fewer may stand anywhere by chance.
+            if bytes.len() >= 16 {
+                sums.extend([(what.clone(), hex::encode(&bytes).into_bytes()), (what, bytes)]);
+            }
+        }
+    }
+    let clean = |when: &str| {
+        let objects: Vec<_> = store.paths().iter().map(|path| store.get(path).unwrap()).collect();
+        let uploads: Vec<_> = store.uploads().into_values().collect();
+        let seen = store.take_seen();
+        assert!(!seen.is_empty(), "{when}");
+        let heads =
+            objects.iter().map(|object| &object.headers).chain(uploads.iter().map(|upload| &upload.headers));
+        let heads = heads.chain(seen.iter().map(|seen| &seen.headers));
+        let values = heads.flat_map(|headers| headers.values().map(|value| value.as_bytes()));
+        let parts = uploads.iter().flat_map(|upload| upload.parts.values().map(|part| part.body.as_slice()));
+        let all: Vec<&[u8]> = values
+            .chain(objects.iter().map(|object| object.body.as_slice()))
+            .chain(seen.iter().map(|seen| seen.query.as_bytes()))
+            .chain(parts)
+            .collect();
+        for (what, sum) in &sums {
+            let there = |bytes: &&[u8]| memchr::memmem::find(bytes, sum).is_some();
+            assert!(!all.iter().any(there), "{when}: {what}");
+        }
+    };
+    for plain in &plains {
+        for algorithm in Algorithm::all() {
+            let (name, sum) = (algorithm.header(), Hasher::digest(algorithm, plain).to_base64());
+            let reply = send(proxy.address, "PUT", "/b/k", &[(name.as_str(), &sum)], plain).await;
+            assert_eq!(reply.status, 200, "{algorithm:?}: {}", reply.code());
+            clean(&format!("PUT with {algorithm:?}"));
+        }
+        let md5 = Hasher::digest(Algorithm::Md5, plain).to_base64();
+        assert_eq!(send(proxy.address, "PUT", "/b/k", &[("content-md5", &md5)], plain).await.status, 200);
+        clean("PUT with Content-MD5");
+        let crc32 = Hasher::digest(Algorithm::Crc32, plain).to_base64();
+        assert_eq!(framed(&proxy, plain, &crc32).await.status, 200);
+        clean("PUT with a trailer");
+    }
+    for (algorithm, name) in [(Algorithm::Sha256, "SHA256"), (Algorithm::Sha1, "SHA1")] {
+        let upload = Upload::start(proxy.address, "/b/up", &[("x-amz-checksum-algorithm", name)]).await;
+        clean("an upload");
+        let mut list = String::new();
+        for (number, plain) in (1..).zip(&plains[1..]) {
+            let (header, sum) = (algorithm.header(), Hasher::digest(algorithm, plain).to_base64());
+            let reply = upload.send_part(number, &[(header.as_str(), &sum)], plain).await;
+            assert_eq!(reply.status, 200, "{}", reply.code());
+            clean("a part");
+            list.push_str(&format!(
+                "<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag><Checksum{name}>{sum}</Checksum{name}></Part>",
+                reply.header("etag")
+            ));
+        }
+        let list = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+        let reply = send(proxy.address, "POST", &upload.at(), &[], list.as_bytes()).await;
+        assert_eq!(reply.status, 200, "{}", reply.code());
+        clean("a completion");
+    }
 }
 
 #[tokio::test]

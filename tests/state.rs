@@ -230,3 +230,24 @@ async fn it_is_not_believed() {
         assert!(parts.concat().starts_with(&reply.received) || !reply.status.is_success(), "{what}");
     }
 }
+
+/// S3: parts that are on their way when an upload is aborted may come after it. One of them stays for good where nobody looks
+/// for it any more.
+#[tokio::test]
+async fn a_part_that_comes_after_the_end_leaves_nothing() {
+    let (store, proxy) = start(SEALED).await;
+    let upload = under_way(&proxy).await;
+    let held = store.hold_next_of(http::Method::PUT);
+    let late = tokio::spawn({
+        let path = upload.path.clone();
+        let at = format!("{path}?partNumber=2&uploadId={}", upload.id);
+        async move { send(proxy.address, "PUT", &at, &[], b"late").await }
+    });
+    held.met().await;
+    assert_eq!(upload.abort().await.status, 204);
+    assert_eq!(state(&store), [""; 0]);
+    held.release();
+    let late = late.await.unwrap();
+    assert_eq!((late.status.as_u16(), late.code().as_str()), (404, "NoSuchUpload"));
+    assert_eq!(state(&store), [""; 0]);
+}

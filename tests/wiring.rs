@@ -12,10 +12,12 @@ use s3veil::aws::sign::BodyHash;
 use support::client::{exchange, full, get, put, send, signed};
 use support::memory::{Fault, MemoryStore};
 use support::proxy::{Proxy, SEALED, start};
+use support::tls::Authority;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// TLS in front of a store: gives the port, and notes the name that was asked for (SNI).
 async fn tls(store: &MemoryStore) -> (u16, String, Arc<std::sync::Mutex<Vec<String>>>) {
@@ -71,6 +73,61 @@ async fn https_to_the_store_with_a_ca_of_ones_own() {
     assert_eq!(send(proxy.address, "PUT", "/b/k", &lock, b"hello").await.status, 200);
     assert_eq!(store.take_seen()[0].headers["x-amz-trailer"], "x-amz-checksum-crc32c");
     assert!(names.lock().unwrap().iter().all(|name| name == "localhost"));
+}
+
+/// Signed by the right authority is not enough: a certificate has its time and its names. Nothing is sent past one that is not
+/// good, and what cannot be verified is not asked in plain either.
+#[tokio::test]
+async fn a_store_whose_certificate_is_not_good_gets_nothing() {
+    let (authority, stranger) = (Authority::new("of the store"), Authority::new("of the store"));
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    for (what, issued, host, good) in [
+        ("a good one", authority.issue(2100), "127.0.0.1", true),
+        ("expired", authority.issue(2020), "127.0.0.1", false),
+        ("of another host", authority.issue(2100), "127.0.0.2", false),
+        ("of another authority of that name", stranger.issue(2100), "127.0.0.1", false),
+    ] {
+        let store = MemoryStore::start().await;
+        let (certificate, key) = (&issued.certificate, &issued.key);
+        let port = serve_tls(&store, certificate, key, host).await;
+        let endpoint = format!("https://{host}:{port}");
+        let proxy = Proxy::start_with(&endpoint, &format!("ca_file = {ca:?}"), SEALED).await;
+        for method in ["PUT", "GET", "HEAD", "DELETE"] {
+            let reply = send(proxy.address, method, "/b/k", &[], b"").await;
+            assert_eq!(reply.status == 503, !good, "{what}, {method}: {}", reply.status);
+        }
+        assert_eq!(store.take_seen().is_empty(), !good, "{what}");
+    }
+}
+
+/// TLS with this certificate in front of a store, at an address of loopback.
+async fn serve_tls(store: &MemoryStore, certificate: &str, key: &str, host: &str) -> u16 {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let behind = store.endpoint.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, behind) = (acceptor.clone(), behind.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut store = TcpStream::connect(behind).await.unwrap();
+                tokio::io::copy_bidirectional(&mut stream, &mut store).await.ok();
+            });
+        }
+    });
+    port
 }
 
 /// No upload could ever be completed, and each form would hold as much in memory.

@@ -105,15 +105,23 @@ impl KeyArguments {
         let file = &self.file.config;
         let kmss = crate::config::kms(file).map_err(anyhow::Error::msg)?.kms;
         let mut kmss = kmss.build().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
-        let names = kmss.keys().cloned().collect::<Vec<_>>().join(", ");
-        let name = match self.kms {
-            Some(name) => name,
-            None if kmss.len() == 1 => names.clone(),
-            None => anyhow::bail!("there are several KMSs ({names}). Name one with --kms"),
-        };
-        let kms =
-            kmss.remove(&name).ok_or_else(|| anyhow::anyhow!("--kms: there is no '{name}', but {names}"))?;
+        let names: Vec<String> = kmss.keys().cloned().collect();
+        let name = the_kms(self.kms.as_deref(), &names)?;
+        let kms = kmss.remove(&name).expect("it is one of them");
         key::run(self.request, kms.as_ref(), key::at_terminal, &mut std::io::stdout()).await
+    }
+}
+
+/// The KMS that `--kms` names, or the only one.
+///
+/// Errors: a message that names those that there are.
+fn the_kms(asked: Option<&str>, names: &[String]) -> anyhow::Result<String> {
+    let all = names.join(", ");
+    match asked {
+        Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
+        Some(name) => anyhow::bail!("--kms: there is no '{name}', but {all}"),
+        None if names.len() == 1 => Ok(all),
+        None => anyhow::bail!("there are several KMSs ({all}). Name one with --kms"),
     }
 }
 

@@ -113,12 +113,17 @@ impl Own<'_> {
     async fn delete(&self, object: Listed) -> Result<bool> {
         // What the store names is not believed: never a client's object.
         let key = Key::parse(&object.key).filter(Key::is_reserved).ok_or(seal::Error::Tampered)?;
-        let mut request = self.request(Method::DELETE, Some(&key));
-        if let Some(version) = &object.version_id {
-            request = request.query(Query::from_pairs([("versionId", version.as_str())]));
+        self.delete_key(&key, object.version_id.as_deref()).await
+    }
+
+    /// The same for one of s3veil's own keys.
+    pub async fn delete_key(&self, key: &Key, version: Option<&str>) -> Result<bool> {
+        let mut request = self.request(Method::DELETE, Some(key));
+        if let Some(version) = version {
+            request = request.query(Query::from_pairs([("versionId", version)]));
         }
         let store = written(self.rooms.backend.send(request).await?)?;
-        Ok(object.version_id.is_none() && store.headers().contains_key("x-amz-version-id"))
+        Ok(version.is_none() && store.headers().contains_key("x-amz-version-id"))
     }
 
     async fn list<T: DeserializeOwned>(&self, query: Query) -> Result<T> {

@@ -90,8 +90,9 @@ def minio(directory):
 def seaweedfs(directory):
     program = tool("weed")
     names = ["s3", "master", "volume", "filer"]
-    ports = dict(zip(names, free_ports(4)))
-    rpc = dict(zip(names, free_ports(4)))
+    # All at once: two that are asked for one after the other may be the same.
+    free = free_ports(8)
+    ports, rpc = dict(zip(names, free[:4])), dict(zip(names, free[4:]))
     (directory / "data").mkdir()
     identities = directory / "s3.json"
     identities.write_text(json.dumps({"identities": [

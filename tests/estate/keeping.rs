@@ -7,7 +7,7 @@ use crate::support::proxy::pattern;
 const MIB: usize = 1 << 20;
 
 /// Keys over the wire, and lengths: around a chunk, and around a part of the least length.
-const OBJECTS: [(&str, usize); 9] = [
+const OBJECTS: [(&str, usize); 10] = [
     ("empty", 0),
     ("one", 1),
     ("dir/a%20chunk%20%2B", 65_536),
@@ -16,6 +16,7 @@ const OBJECTS: [(&str, usize); 9] = [
     ("a%26b%3Cc%3E%22", 10),
     ("a-part", 5 * MIB),
     ("parts", 5 * MIB + 1),
+    ("whole", 8 * MIB),
     ("many-parts", 16 * MIB + 3),
 ];
 
@@ -46,15 +47,15 @@ async fn everything_is_kept_there_and_back() {
     assert_eq!(site.client("PUT", "/box/sealed", b"by the proxy").await.status, 200);
     let sealed_before = site.direct("GET", "/box/sealed", &[], b"").await.header("etag").to_owned();
     let stat = site.done(&["stat", "s3://box"]).await;
-    assert_eq!(stat.count("plain"), 12);
+    assert_eq!(stat.count("plain"), 13);
     assert_eq!(stat.count("sealed under EK 's3veil-dev-key' of kms 'local'"), 1);
 
     let dry = site.done(&["migrate", "s3://box", "--part-mib", "5"]).await;
-    assert_eq!((dry.count("to do with --apply"), dry.count("already so")), (12, 1));
-    assert_eq!(site.done(&["stat", "s3://box"]).await.count("plain"), 12, "nothing was written");
+    assert_eq!((dry.count("to do with --apply"), dry.count("already so")), (13, 1));
+    assert_eq!(site.done(&["stat", "s3://box"]).await.count("plain"), 13, "nothing was written");
 
     let done = site.done(&["migrate", "s3://box", "--part-mib", "5", "--apply"]).await;
-    assert_eq!((done.count("sealed"), done.count("already so")), (12, 1));
+    assert_eq!((done.count("sealed"), done.count("already so")), (13, 1));
     let check = |sealed: bool| {
         let (site, body) = (&site, &body);
         async move {
@@ -94,20 +95,36 @@ async fn everything_is_kept_there_and_back() {
     let sum_now = crate::support::client::send(site.proxy.address, "GET", "/box/sum", &wanted, b"").await;
     assert_eq!(sum_now.header("x-amz-checksum-sha256"), sum[0].1);
     assert_eq!(site.left("box").await, (0, 0));
-    assert_eq!(site.done(&["migrate", "s3://box", "--apply"]).await.count("already so"), 13);
+    assert_eq!(site.done(&["migrate", "s3://box", "--apply"]).await.count("already so"), 14);
     let verified = site.done(&["verify", "s3://box"]).await;
-    assert_eq!(verified.count("good"), 13);
+    assert_eq!(verified.count("good"), 14);
 
     // The way back, once the rule says so.
     let refused = site.run(&["migrate", "s3://box", "--decrypt", "--apply"]).await;
-    assert_eq!(refused.count("left, by the rule for them"), 13);
+    assert_eq!(refused.count("left, by the rule for them"), 14);
     let back = ["migrate", "s3://box", "--decrypt", "--part-mib", "5", "--apply"];
     let back = site.run_with(&site.passing, &back).await;
     assert!(back.good, "{back:?}");
-    assert_eq!(back.count("opened"), 13);
+    assert_eq!(back.count("opened"), 14);
     check(false).await;
     assert_eq!(site.direct("GET", "/box/sealed", &[], b"").await.bytes(), b"by the proxy");
     assert_eq!(site.left("box").await, (0, 0));
+}
+
+/// MinIO makes a write under a condition wait until nobody reads the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_object_waits_for_itself() {
+    let Some(site) = Site::minio().await else { return };
+    assert_eq!(site.client("PUT", "/box", b"").await.status, 200);
+    let body = pattern(60 * MIB);
+    site.direct("PUT", "/box/long", &[], &body).await;
+    // With parts longer than the object.
+    let done = site.done(&["migrate", "s3://box", "--apply"]).await;
+    assert_eq!(done.count("sealed"), 1);
+    assert!(site.client("GET", "/box/long", b"").await.bytes() == body);
+    let back = site.run_with(&site.passing, &["migrate", "s3://box", "--decrypt", "--apply"]).await;
+    assert_eq!(back.count("opened"), 1, "{back:?}");
+    assert!(site.direct("GET", "/box/long", &[], b"").await.bytes() == body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

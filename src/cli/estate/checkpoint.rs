@@ -13,7 +13,7 @@ use crate::handler::estate::{Estate, Job, Journal, retried};
 use crate::s3::{Bucket, Key, Result};
 
 /// What is kept.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
     /// Every key up to this one is done, but for those that failed.
@@ -36,27 +36,25 @@ pub(super) struct Checkpoint {
     job: Job,
     state: Mutex<Saved>,
     /// What was written last. One writes at a time, lest an older state come last.
-    written: tokio::sync::Mutex<String>,
+    written: tokio::sync::Mutex<Saved>,
+}
+
+/// The name of a command with these words of its own, on this share of the area: the same for each run of it.
+pub(super) fn job_name(area: &Area, shard: Shard, (command, words): (&str, &[&str])) -> String {
+    let mut hash = Sha256::new();
+    let of = format!("{}/{}", shard.index, shard.count);
+    for part in [area.bucket.as_str(), &area.prefix, &of].iter().chain(words) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    format!("{command}-{}", hex::encode(&hash.finalize()[..8]))
 }
 
 impl Checkpoint {
-    /// Of this command with these words of its own, on this share of the area. What an earlier run has left under way is removed;
+    /// Of the job of this name on this area. What an earlier run has left under way is removed;
     /// `restart`: and what it has done is not believed.
-    pub async fn open(
-        estate: Arc<Estate>,
-        area: &Area,
-        shard: Shard,
-        (command, words): (&str, &[&str]),
-        restart: bool,
-    ) -> anyhow::Result<Self> {
-        let mut hash = Sha256::new();
-        let of = format!("{}/{}", shard.index, shard.count);
-        for part in [area.bucket.as_str(), &area.prefix, &of].iter().chain(words) {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let name = format!("{command}-{}", hex::encode(&hash.finalize()[..8]));
-        let job = estate.job(&area.bucket, &name);
+    pub async fn open(estate: Arc<Estate>, area: &Area, name: &str, restart: bool) -> anyhow::Result<Self> {
+        let job = estate.job(&area.bucket, name);
         let what = || format!("the state of an earlier run, {name}");
         let found = retried(|_| estate.load(&job)).await.with_context(what)?;
         let mut saved: Saved = match found {
@@ -112,11 +110,17 @@ impl Checkpoint {
     ///
     /// Errors: those of the store.
     pub async fn save(&self) -> Result<()> {
+        self.write(|_| false).await
+    }
+
+    /// The same, unless what was written while this one waited for its turn is enough.
+    async fn write(&self, enough: impl Fn(&Saved) -> bool) -> Result<()> {
         let mut written = self.written.lock().await;
-        let document = serde_json::to_string(&*self.state()).expect("strings are JSON");
-        if *written != document {
+        let state = self.state().clone();
+        if *written != state && !enough(&written) {
+            let document = serde_json::to_string(&state).expect("strings are JSON");
             retried(|_| self.estate.save(&self.job, document.clone())).await?;
-            *written = document;
+            *written = state;
         }
         Ok(())
     }
@@ -134,8 +138,9 @@ impl Checkpoint {
 
 impl Journal for Checkpoint {
     async fn begun(&self, _: &Bucket, key: &Key, id: &str) -> Result<()> {
-        self.state().uploads.push(Begun::of(key, id));
-        self.save().await
+        let begun = Begun::of(key, id);
+        self.state().uploads.push(begun.clone());
+        self.write(|written| written.uploads.contains(&begun)).await
     }
 
     fn ended(&self, _: &Bucket, key: &Key, id: &str) {

@@ -4,36 +4,27 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::job_name;
 use super::progress::Progress;
 use super::walk::{Outcome, Walk};
+use super::writing::{Writing, end, fine, guards};
 use super::{Common, Site};
-use crate::handler::estate::{Direction, Estate, Guards, How, Keeping, Moved, Old, Versioning, retried};
+use crate::handler::estate::{Direction, Estate, Guards, How, Moved, Old, Versioning, retried};
 use crate::s3::Result;
 
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Migrate {
     #[command(flatten)]
     common: Common,
-    /// Do it. Without this it is only counted what there is to do, and nothing is written.
-    #[arg(long)]
-    apply: bool,
+    #[command(flatten)]
+    writing: Writing,
     /// The way back: sealed objects are opened and written plain. Their rule must be `mode = "passthrough"` by then.
     #[arg(long)]
     decrypt: bool,
     /// Old versions that are plain, in a bucket that keeps versions. Once removed they are gone for good.
     #[arg(long, value_enum, default_value_t)]
     old_versions: OldVersions,
-    /// Forget where an earlier run was.
-    #[arg(long)]
-    restart: bool,
-    /// Also where the store does not keep If-Match: a client's write at the wrong moment is then lost. For when nobody writes.
-    #[arg(long)]
-    unguarded: bool,
-    /// Don't ask for ACLs: a request less for each object where they mean nothing.
-    #[arg(long)]
-    no_acls: bool,
-    /// Longer objects go by parts of so many MiB, several at a time.
+    /// Objects over 8 MiB go by parts of so many MiB, several at a time.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(5..=4096))]
     part_mib: u64,
 }
@@ -55,16 +46,16 @@ impl Migrate {
             !self.decrypt || self.old_versions == OldVersions::Keep,
             "--old-versions remove goes with sealing only: it deletes what is plain"
         );
-        let keeping = Keeping { acl: !self.no_acls, ask_tags: false };
+        let keeping = self.writing.keeping();
         let mut how =
             How { direction, part: self.part_mib << 20, keeping, guard_put: true, guard_complete: true };
         let bucket = &self.common.area.bucket;
-        let progress = self.common.progress(match (self.apply, direction) {
+        let progress = self.common.progress(match (self.writing.apply, direction) {
             (false, _) => "looked at",
             (true, Direction::Seal) => "sealed",
             (true, Direction::Open) => "opened",
         });
-        if !self.apply {
+        if !self.writing.apply {
             let walk = Walk::new(&self.common, &estate, &progress);
             let walked = walk.run(|listed| {
                 let (estate, bucket) = (estate.clone(), bucket.clone());
@@ -77,18 +68,12 @@ impl Migrate {
             progress.finish();
             return done;
         }
-        let guards = self.guards(&estate, &progress).await?;
+        let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
+        let job = job_name(&self.common.area, self.common.shard, ("migrate", words));
+        let guards = self.guards(&estate, &progress, &job).await?;
         (how.guard_put, how.guard_complete) = (guards.put, guards.complete);
         how.keeping.ask_tags = !guards.tag_count;
-        let words: &[&str] = if self.decrypt { &["decrypt"] } else { &[] };
-        let checkpoint = Checkpoint::open(
-            estate.clone(),
-            &self.common.area,
-            self.common.shard,
-            ("migrate", words),
-            self.restart,
-        );
-        let checkpoint = Arc::new(checkpoint.await?);
+        let checkpoint = self.writing.checkpoint(&estate, &self.common, &job).await?;
         let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
         let done = if self.decrypt { "opened" } else { "sealed" };
         let walked = walk
@@ -112,8 +97,8 @@ impl Migrate {
     /// Which conditions the store keeps.
     ///
     /// Errors: a store that keeps too few, unless it is accepted.
-    async fn guards(&self, estate: &Estate, progress: &Progress) -> anyhow::Result<Guards> {
-        let guards = tried(estate, &self.common, progress).await?;
+    async fn guards(&self, estate: &Estate, progress: &Progress, job: &str) -> anyhow::Result<Guards> {
+        let guards = guards(estate, &self.common, progress, job).await?;
         if guards.put && guards.complete {
             return Ok(guards);
         }
@@ -122,7 +107,7 @@ impl Migrate {
             (false, true) => "PutObject",
             (true, _) => "CompleteMultipartUpload",
         };
-        accepted(self.unguarded, &self.common, progress, which, "sealed")?;
+        self.writing.accept(&self.common, progress, which, "sealed")?;
         Ok(guards)
     }
 
@@ -168,56 +153,4 @@ fn told(moved: Result<Moved>, done: &str) -> Outcome {
         Ok(Moved::Gone) => Outcome::good("deleted meanwhile", 0),
         Err(error) => Outcome::bad("failed", &error),
     }
-}
-
-/// Errors: some objects were not done.
-pub(super) fn fine(progress: &Progress) -> anyhow::Result<()> {
-    match progress.problems() {
-        0 => Ok(()),
-        some => anyhow::bail!("{some} objects with problems; each is named above"),
-    }
-}
-
-/// The end of what was remembered: once all has been tried, whatever came of it, the next run begins at the beginning.
-pub(super) async fn end(
-    checkpoint: &Checkpoint,
-    progress: &Progress,
-    finished: bool,
-    done: anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    if finished && let Err(why) = checkpoint.forget().await {
-        progress.note(&format!("where this run was can't be removed from the store: {why}"));
-    }
-    progress.finish();
-    done
-}
-
-/// Which conditions the store keeps, by a try.
-pub(super) async fn tried(estate: &Estate, common: &Common, progress: &Progress) -> anyhow::Result<Guards> {
-    let what = "which conditions the store keeps could not be tried under '.s3veil/jobs/'";
-    let guards = retried(|_| estate.guards(&common.area.bucket)).await.context(what)?;
-    if let Some(why) = &guards.litter {
-        progress.note(&format!("What that was tried with stays under '.s3veil/jobs/': {why}"));
-    }
-    Ok(guards)
-}
-
-/// Goes on without a condition, if nobody writes.
-///
-/// Errors: a message that says what could be lost.
-pub(super) fn accepted(
-    unguarded: bool,
-    common: &Common,
-    progress: &Progress,
-    which: &str,
-    verb: &str,
-) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        unguarded,
-        "the store does not keep If-Match on {which}: what a client writes to an object at the moment it is being {verb} \
-         would be lost. Stop all writers to {}, and run it with --unguarded",
-        common.area
-    );
-    progress.note(&format!("The store does not keep If-Match on {which}: no client may write meanwhile."));
-    Ok(())
 }

@@ -9,6 +9,7 @@ mod shard;
 mod stat;
 mod verify;
 mod walk;
+mod writing;
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};

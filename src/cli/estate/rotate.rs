@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::checkpoint::Checkpoint;
-use super::migrate::{accepted, end, fine, tried};
+use super::super::the_kms;
+use super::checkpoint::job_name;
 use super::walk::{Outcome, Walk};
+use super::writing::{Writing, end, fine, guards};
 use super::{Common, Site};
-use crate::handler::estate::{CopyBy, Estate, Keeping, Rotated, Rotation, Seen, Versioning, retried};
+use crate::handler::estate::{CopyBy, Estate, Rotated, Rotation, Seen, Versioning, retried};
 use crate::kms::EkName;
 use crate::policy::EkRef;
 use crate::s3::Result;
@@ -27,18 +28,8 @@ pub(in super::super) struct Rotate {
     /// Only objects under this EK.
     #[arg(long = "where", value_name = "ek=NAME")]
     from: Option<From>,
-    /// Do it. Without this it is only counted what there is to do, and nothing is written.
-    #[arg(long)]
-    apply: bool,
-    /// Forget where an earlier run was.
-    #[arg(long)]
-    restart: bool,
-    /// Also where the store keeps no condition: a client's write at the wrong moment is then lost. For when nobody writes.
-    #[arg(long)]
-    unguarded: bool,
-    /// Don't ask for ACLs: a request less for each object where they mean nothing.
-    #[arg(long)]
-    no_acls: bool,
+    #[command(flatten)]
+    writing: Writing,
     /// Don't count afterwards what still needs which EK.
     #[arg(long)]
     no_report: bool,
@@ -66,11 +57,11 @@ impl Rotate {
             format!("--to: the EK '{}' of kms '{}' can't seal. Make it, or enable it", to.ek, to.kms)
         })?;
         let from = self.from.as_ref().map(|from| from.0.clone());
-        let keeping = Keeping { acl: !self.no_acls, ask_tags: false };
-        let mut rotation = Rotation { to, from, keeping, by: CopyBy::Copy };
+        let keeping = self.writing.keeping();
+        let mut rotation = Rotation { to, from, keeping, by: CopyBy::Copy, long: true };
         let bucket = &self.common.area.bucket;
-        let progress = self.common.progress(if self.apply { "under their EK" } else { "looked at" });
-        if !self.apply {
+        let progress = self.common.progress(if self.writing.apply { "under their EK" } else { "looked at" });
+        if !self.writing.apply {
             let (walk, rotation) = (Walk::new(&self.common, &estate, &progress), Arc::new(rotation));
             let walked = walk.run(|listed| {
                 let (estate, bucket, rotation) = (estate.clone(), bucket.clone(), rotation.clone());
@@ -83,23 +74,22 @@ impl Rotate {
             progress.finish();
             return done;
         }
-        let guards = tried(&estate, &self.common, &progress).await?;
+        let from = rotation.from.clone().unwrap_or_default();
+        let words = [rotation.to.kms.as_str(), rotation.to.ek.as_str(), &from];
+        let job = job_name(&self.common.area, self.common.shard, ("rotate", &words));
+        let guards = guards(&estate, &self.common, &progress, &job).await?;
         rotation.keeping.ask_tags = !guards.tag_count;
-        if !guards.copy {
-            match guards.complete {
-                true => rotation.by = CopyBy::Parts,
-                false => {
-                    let which = "CopyObject and CompleteMultipartUpload";
-                    accepted(self.unguarded, &self.common, &progress, which, "copied")?;
-                }
+        rotation.long = guards.complete || self.writing.unguarded;
+        match (guards.copy, guards.complete) {
+            (true, _) => {}
+            (false, true) => rotation.by = CopyBy::Parts,
+            (false, false) => {
+                let which = "CopyObject and CompleteMultipartUpload";
+                self.writing.accept(&self.common, &progress, which, "copied")?;
             }
         }
         let rotation = Arc::new(rotation);
-        let words =
-            [rotation.to.kms.as_str(), rotation.to.ek.as_str(), rotation.from.as_deref().unwrap_or("")];
-        let (area, shard) = (&self.common.area, self.common.shard);
-        let checkpoint = Checkpoint::open(estate.clone(), area, shard, ("rotate", &words), self.restart);
-        let checkpoint = Arc::new(checkpoint.await?);
+        let checkpoint = self.writing.checkpoint(&estate, &self.common, &job).await?;
         let walk = Walk { checkpoint: Some(&checkpoint), ..Walk::new(&self.common, &estate, &progress) };
         let walked = walk.run(|listed| {
             let (estate, bucket) = (estate.clone(), bucket.clone());
@@ -120,13 +110,7 @@ impl Rotate {
     }
 
     fn ek(&self, kms: &[String]) -> anyhow::Result<EkRef> {
-        let names = kms.join(", ");
-        let kms = match &self.kms {
-            Some(name) if kms.contains(name) => name.clone(),
-            Some(name) => anyhow::bail!("--kms: there is no '{name}', but {names}"),
-            None if kms.len() == 1 => names,
-            None => anyhow::bail!("there are several KMSs ({names}). Name one with --kms"),
-        };
+        let kms = the_kms(self.kms.as_deref(), kms)?;
         let ek = EkName::parse(&self.to).map_err(|why| anyhow::anyhow!("--to: '{}': {why}", self.to))?;
         Ok(EkRef { kms, ek })
     }

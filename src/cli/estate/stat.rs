@@ -1,7 +1,7 @@
 //! `s3veil stat`: what is sealed under which EK, and what is not, by envelopes alone.
 
-use super::migrate::fine;
 use super::walk::{Outcome, Walk};
+use super::writing::fine;
 use super::{Common, Site};
 use crate::handler::estate::{Seen, retried};
 

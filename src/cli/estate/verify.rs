@@ -1,8 +1,8 @@
 //! `s3veil verify`: everything read, and every byte authenticated.
 
-use super::migrate::fine;
 use super::shard::Sample;
 use super::walk::{Outcome, Problem, Walk};
+use super::writing::fine;
 use super::{Common, Site};
 use crate::handler::estate::{Depth, Verdict, retried};
 

@@ -1,24 +1,27 @@
 //! An object sealed where it is, and opened again: read from the store, written the way of clients under the condition that it
 //! is still the one that was read, read back and compared.
 
-use http::Method;
 use http::header::{self, HeaderMap};
 
 use super::super::{get, open};
 use super::bodies::{Span, Sum, broken};
 use super::kept::{Keeping, stored_length};
 use super::parts::Journal;
-use super::{Estate, Rule, etag, found, key_of, refusal, retried, target, was_changed};
+use super::{Estate, Rule, etag, key_of, refusal, retried, target, was_changed};
 use crate::auth::Payload;
-use crate::body::{self, ByteBody};
+use crate::body::{self, ByteBody, gather};
 use crate::operation::{Call, Operation};
 use crate::s3::listing::Listed;
-use crate::s3::range::RangeSpec;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{MAGIC_LEN, Sse};
 
 /// Storage classes whose objects can't be read before they are restored.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// The longest object that is read whole before it is written, in plaintext bytes; longer ones go by parts. MinIO begins with a
+/// write under a condition only when nobody reads the object any more: if it were read while it is written, it would wait for
+/// itself.
+const WHOLE: u64 = 8 * 1024 * 1024;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub enum Direction {
 pub struct How {
     /// Which way.
     pub direction: Direction,
-    /// Objects of more plaintext bytes go by parts of so many.
+    /// Long objects go by parts of so many plaintext bytes.
     pub part: u64,
     /// What is asked for to be kept.
     pub keeping: Keeping,
@@ -104,7 +107,7 @@ impl Estate {
         }
     }
 
-    async fn fits(&self, bucket: &Bucket, key: &Key, direction: Direction) -> Result<bool> {
+    pub(super) async fn fits(&self, bucket: &Bucket, key: &Key, direction: Direction) -> Result<bool> {
         let wanted = if direction == Direction::Seal { Rule::Seals } else { Rule::Passes };
         Ok(self.rule((bucket, key)).await? == wanted)
     }
@@ -135,7 +138,7 @@ impl Estate {
         let length =
             length.ok_or_else(|| Error::new(Code::InternalError, "The store gave an object no length."))?;
         let passage = Passage { estate: self, object, how, met: &met, length };
-        if length > how.part {
+        if length > how.part.min(WHOLE) {
             passage.by_parts(journal).await?
         } else {
             passage.whole().await?
@@ -151,10 +154,11 @@ impl Passage<'_> {
             headers.insert(header::IF_MATCH, etag(self.met)?);
         }
         let (body, read) = self.source(None).await?;
+        let body = gather(body, WHOLE as usize).await.map_err(|why| read.or(broken(why)))?;
         let checksum = whole_checksum(self.met).filter(|_| self.how.direction == Direction::Seal);
         let payload = Payload { checksum, ..Payload::of_length(self.length) };
         let call = Call::by_operator(Operation::PutObject, self.object, Query::default(), headers, payload);
-        let answer = self.estate.ask(call, body).await.map_err(|error| read.or(error))?;
+        let answer = self.estate.ask(call, body::full(body)).await?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
@@ -255,52 +259,4 @@ fn whole_checksum(met: &HeaderMap) -> Option<crate::s3::checksum::Checksum> {
     }
     Algorithm::all()
         .find_map(|algorithm| Checksum::parse(algorithm, met.get(algorithm.header())?.to_str().ok()?))
-}
-
-/// What became of an old version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Old {
-    /// It was plain, and is gone.
-    Removed,
-    /// It is the current one, or sealed, or a delete marker.
-    Kept,
-    /// It is plain, but its object is deleted, plain itself or not to be sealed: it may be the last good copy.
-    Left,
-}
-
-impl Estate {
-    /// Deletes an old version that is plain, of an object that is sealed and opens.
-    ///
-    /// Errors: AccessDenied for one under a lock, those of store and KMS.
-    pub async fn remove_plain_version(&self, bucket: &Bucket, listed: &Listed) -> Result<Old> {
-        let (key, version) = (key_of(listed)?, listed.version_id.as_deref());
-        if listed.is_latest != Some(false) || listed.is_marker() || version.is_none() {
-            return Ok(Old::Kept);
-        }
-        let place = target(bucket, &key, version);
-        match self.head(place).await? {
-            Some(met) if open::parsed(&met)?.is_none() => {}
-            _ => return Ok(Old::Kept),
-        }
-        if !self.fits(bucket, &key, Direction::Seal).await? {
-            return Ok(Old::Left);
-        }
-        let current = target(bucket, &key, None);
-        match self.head(current).await? {
-            Some(met) if open::sealed(&self.rooms, current, &met).await?.is_some() => {}
-            _ => return Ok(Old::Left),
-        }
-        // One that has lost its envelope is not plain.
-        if listed.size >= MAGIC_LEN {
-            let mut first = place.request(Method::GET);
-            first.headers.set(header::RANGE, RangeSpec::FromTo(0, MAGIC_LEN - 1).to_header());
-            let Some(store) = found(self.rooms.backend.send(first).await?).await? else {
-                return Ok(Old::Kept);
-            };
-            let (first, _) = body::peek(store.into_body(), MAGIC_LEN as usize).await.map_err(broken)?;
-            get::refuse_magic(&first)?;
-        }
-        let store = self.rooms.backend.send(place.request(Method::DELETE)).await?;
-        if store.status().is_success() { Ok(Old::Removed) } else { Err(refusal(store).await) }
-    }
 }

@@ -5,6 +5,7 @@
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use serde::Deserialize;
 
 use super::super::own::{Own, written};
 use super::jobs::FOLDER;
@@ -34,6 +35,21 @@ pub struct Guards {
     pub litter: Option<Error>,
 }
 
+/// ListMultipartUploads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct UnderWay {
+    #[serde(rename = "Upload")]
+    uploads: Vec<OneUnderWay>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OneUnderWay {
+    key: String,
+    upload_id: String,
+}
+
 /// Two keys of s3veil's own: at one there is an object.
 struct Probe<'a> {
     estate: &'a Estate,
@@ -43,19 +59,18 @@ struct Probe<'a> {
 }
 
 impl Estate {
-    /// Tries them on objects of s3veil's own, and removes those.
+    /// Tries them on objects of s3veil's own, in the name of a job, and removes those; also what an earlier try of the same job
+    /// has left.
     ///
     /// Errors: AccessDenied, ServiceUnavailable if nothing can be written there.
-    pub async fn guards(&self, bucket: &Bucket) -> Result<Guards> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|_| crate::seal::Error::Random)?;
-        let name = format!("{FOLDER}probe-{}", hex::encode(random));
-        let key = |suffix: &str| Key::parse(&format!("{name}{suffix}")).expect("it is short");
+    pub async fn guards(&self, bucket: &Bucket, job: &str) -> Result<Guards> {
+        let name = format!("{FOLDER}{job}-probe");
+        let key = |suffix: &str| Key::parse(&format!("{name}{suffix}")).expect("names of jobs are short");
         let own = self.own(self.rooms.uploads.place().unwrap_or(bucket));
         let probe = Probe { estate: self, own, present: key("-1"), absent: key("-2") };
+        probe.clear(&name).await.ok();
         let guards = probe.run().await;
-        let kind = own.kind().await;
-        let litter = own.remove(kind, &name).await.err();
+        let litter = probe.clear(&name).await.err();
         guards.map(|guards| Guards { litter, ..guards })
     }
 }
@@ -69,6 +84,23 @@ impl Probe<'_> {
         let (copy, tag_count) = (self.keeps_copies().await?, self.counts_tags().await?);
         let complete = self.keeps(async |key, condition| self.complete(key, condition).await).await?;
         Ok(Guards { put, complete, copy, tag_count, litter: None })
+    }
+
+    /// Removes objects and uploads of this name. Keys that begin so are nobody else's.
+    async fn clear(&self, name: &str) -> Result<()> {
+        // MinIO lists uploads by their whole key only.
+        for key in [&self.present, &self.absent] {
+            let query = Query::from_pairs([("uploads", ""), ("prefix", key.as_str())]);
+            let listed = written(self.send(self.own.request(Method::GET, None).query(query)).await?)?;
+            let text = gather(listed.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
+            let listed: UnderWay = from_store(&text)?;
+            for upload in listed.uploads.iter().filter(|upload| upload.key == key.as_str()) {
+                let query = Query::from_pairs([("uploadId", upload.upload_id.as_str())]);
+                self.send(self.own.request(Method::DELETE, Some(key)).query(query)).await?;
+            }
+        }
+        let kind = self.own.kind().await;
+        self.own.remove(kind, name).await.map(drop)
     }
 
     async fn send(&self, request: StoreRequest) -> Result<StoreResponse> {

@@ -42,6 +42,8 @@ pub struct Rotation {
     pub keeping: Keeping,
     /// How the store copies.
     pub by: CopyBy,
+    /// Whether objects over 5 GiB may be copied, which goes by parts in any case.
+    pub long: bool,
 }
 
 /// How the store copies an object onto itself.
@@ -161,6 +163,13 @@ impl Estate {
         }
         headers.set_envelope(&envelope, write.context())?;
         let copy = Copy { estate: self, object: (bucket, key), met: &met, size };
+        if size > MAX_COPY && !rotation.long {
+            return Err(Error::new(
+                Code::NotImplemented,
+                "The store keeps no If-Match on CompleteMultipartUpload, which an object over 5 GiB needs. Stop all writers \
+                 to it, and run it with --unguarded.",
+            ));
+        }
         match size > MAX_COPY || rotation.by == CopyBy::Parts {
             true => copy.by_parts(headers, journal).await?,
             false => copy.whole(headers, kept.contains_key("x-amz-tagging")).await?,

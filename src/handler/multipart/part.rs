@@ -37,8 +37,7 @@ pub(super) async fn send_part(
             Error::new(Code::EntityTooLarge, "Your proposed upload exceeds the maximum allowed size, 5 GiB.")
         })?;
     let aside = length.get() < rooms.backend.min_part();
-    // The store itself refuses a part of an upload that has ended, but not an object beside it.
-    let record = rooms.uploads.find(rooms, call.who(), (bucket, key), upload_id, aside).await?;
+    let record = rooms.uploads.find(rooms, call.who(), (bucket, key), upload_id, false).await?;
     let opened = record.open_for_part(rooms, Target::of(call)?).await?;
     let encryption = sealing::shown(opened.header(), call.customer_key());
 
@@ -63,6 +62,13 @@ pub(super) async fn send_part(
         return Err(unwell(answer.status()));
     }
     if aside {
+        // The store itself refuses a part of an upload that has ended, but not an object beside it, for which nobody would
+        // look any more.
+        let still = rooms.uploads.find(rooms, call.who(), (bucket, key), upload_id, true).await;
+        if still.as_ref().is_err_and(|error| error.code() == Code::NoSuchUpload) {
+            rooms.uploads.remove(rooms, call.who(), bucket, key, upload_id).await;
+        }
+        still?;
         // A part has no version, though what stands for it may have.
         answer.headers_mut().remove("x-amz-version-id");
         answer.headers_mut().remove("x-amz-expiration");

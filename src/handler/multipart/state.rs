@@ -103,7 +103,7 @@ impl Record {
     pub(super) async fn with_key(mut self, rooms: &Rooms, target: Target<'_>, write: &Write) -> Result<Self> {
         if write.customer().is_some() {
             let opened = self.open_under(rooms, target).await?;
-            let at = (target.bucket, &key(&self.id(), RECORD));
+            let at = (target.bucket, &key_of(&self.id(), RECORD));
             let kept = sealing::kept(rooms, write.ek(), at, &opened).await?;
             self.kept_key = Some(kept.encode());
         }
@@ -156,7 +156,7 @@ impl Record {
         let Some(kept) = self.kept_key.as_ref().filter(|_| target.customer.is_none()) else {
             return self.open_under(rooms, target).await;
         };
-        let (kept, at) = (Envelope::parse(kept)?, key(&self.id(), RECORD));
+        let (kept, at) = (Envelope::parse(kept)?, key_of(&self.id(), RECORD));
         let given = Given { bucket: target.bucket, key: &at, customer: None, context: None };
         let opened = open::opened(&rooms.keys, &kept, given).await?;
         // The very key that sealed the parts, whatever the record has come to say.
@@ -250,15 +250,22 @@ impl Uploads {
     }
 
     /// Removes all that was kept of an upload which has ended. What can't be removed now, `s3veil gc` finds.
+    ///
+    /// The record goes first: a part that is just being kept aside looks for it once it is there, so that either it is listed
+    /// here or its own request removes it.
     pub(super) async fn remove(&self, rooms: &Rooms, who: &Who, bucket: &Bucket, key: &Key, upload_id: &str) {
         let id = id(bucket.as_str(), key.as_str(), upload_id);
         self.records.invalidate(&id);
         let own = self.own(rooms, who, bucket);
-        let removed = match own.remove(Kind::Objects, &prefix(&id)).await {
-            // A versioned bucket keeps them, and what says that they are gone.
-            Ok(true) => own.remove(Kind::Versions, &prefix(&id)).await,
-            other => other,
+        let removed = async {
+            let kept = own.delete_key(&key_of(&id, RECORD), None).await?;
+            match own.remove(Kind::Objects, &prefix(&id)).await? || kept {
+                // A versioned bucket keeps them, and what says that they are gone.
+                true => own.remove(Kind::Versions, &prefix(&id)).await,
+                false => Ok(false),
+            }
         };
+        let removed = removed.await;
         if let Err(why) = removed {
             tracing::warn!(%why, upload = id, "the state of an ended upload can't be removed; s3veil gc will");
         }
@@ -269,7 +276,7 @@ impl Uploads {
     }
 
     fn request(&self, method: Method, bucket: &Bucket, id: &str, name: &str, who: &Who) -> StoreRequest {
-        let key = key(id, name);
+        let key = key_of(id, name);
         let place = self.bucket.as_ref().unwrap_or(bucket);
         StoreRequest::new(method, Some(place), Some(&key), StoreHeaders::default(), who)
     }
@@ -279,7 +286,7 @@ impl Uploads {
 ///
 /// Errors: the integrity error for that of another upload.
 pub(super) async fn read(own: &Own<'_>, of: &str) -> Result<Option<Record>> {
-    let store = own.rooms.backend.send(own.request(Method::GET, Some(&key(of, RECORD)))).await?;
+    let store = own.rooms.backend.send(own.request(Method::GET, Some(&key_of(of, RECORD)))).await?;
     match store.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Ok(None),
@@ -293,7 +300,7 @@ pub(super) async fn read(own: &Own<'_>, of: &str) -> Result<Option<Record>> {
     }
 }
 
-fn key(id: &str, name: &str) -> Key {
+fn key_of(id: &str, name: &str) -> Key {
     Key::parse(&format!("{}{name}", prefix(id))).expect("the key is short")
 }
 
