@@ -152,15 +152,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
          <Contents><Key>.s3veil/x</Key><ETag>e</ETag><Size>5</Size></Contents></ListBucketResult>",
         "<ListVersionsResult><Version><Key>k</Key><VersionId>v</VersionId><IsLatest>true</IsLatest><Size> 112 </Size>\
          </Version><DeleteMarker><Key>k</Key><VersionId>w</VersionId></DeleteMarker></ListVersionsResult>",
-        "<r><Upload><Key>k</Key><UploadId>u</UploadId></Upload><CommonPrefixes><Prefix>.s3veil/</Prefix></CommonPrefixes></r>",
-        "<r><!-- <Contents> --><x:Contents a=\"1>2\"><Key>%C3%A9+%2B</Key><Size>1</Size><Prefix/></x:Contents></r>",
-        "<r><Contents><Key>a</Key><Owner><Key>not this</Key><Size>9</Size></Owner><Size>1</Size></Contents></r>",
-        "<r><Contents><Key><![CDATA[k]]></Key></Contents></r>",
-        "<r><Contents><Key>&#233;&#x20;&unknown;</Key></Contents></r>",
-        "<!DOCTYPE r [<!ENTITY e 'x'>]><r></r>",
-        "<r><Contents><Size>1</Size></Contents></r>",
-        "<r></r><r><Contents><Key>k</Key><Size>1</Size></Contents></r>",
-        "<r><Contents><Key>k</Key>",
+        "<ListMultipartUploadsResult><Upload><Key>k</Key><UploadId>u</UploadId></Upload><CommonPrefixes><Prefix>\
+         .s3veil/</Prefix></CommonPrefixes></ListMultipartUploadsResult>",
+        "<ListBucketResult><!-- <Contents> --><x:Contents a=\"1>2\"><Key>%C3%A9+%2B</Key><Size>1</Size><Prefix/>\
+         </x:Contents></ListBucketResult>",
+        "<ListBucketResult><Contents><Key>a</Key><Owner><Key>not this</Key><Size>9</Size></Owner><Size>1</Size></Contents>\
+         </ListBucketResult>",
+        "<ListBucketResult><Contents><Key><![CDATA[k]]></Key></Contents></ListBucketResult>",
+        "<ListBucketResult><Contents><Key>&#233;&#x20;&unknown;</Key></Contents></ListBucketResult>",
+        "<!DOCTYPE e [<!ENTITY e 'x'>]><ListBucketResult></ListBucketResult>",
+        "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+        "<ListBucketResult/><ListBucketResult><Contents><Key>k</Key><Size>1</Size></Contents></ListBucketResult>",
+        "<ListBucketResult><Contents><Key>k</Key>",
+        "<html><Contents><Key>k</Key><Size>1</Size></Contents></html>",
         "<Error><Code>SlowDown</Code><Message>m</Message></Error>",
     ];
     documents

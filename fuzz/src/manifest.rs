@@ -56,23 +56,44 @@ fn of_text(before: u64, text: &[u8]) {
     let again = Manifest::new(parts, manifest.checksum().cloned(), *manifest.upload());
     assert_eq!(again.as_ref(), Ok(&manifest));
     assert_eq!(before, sealed_parts(&manifest));
+    let again = unseal(opened.seal_manifest(&manifest).expect("random bytes").bytes(), before);
+    assert_eq!(unpadded(text), unpadded(&again), "two forms of one manifest");
     locate(&manifest, 0, 1);
+}
+
+fn unpadded(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 /// The sealed manifest block of the vectors' object, made by the letter of `docs/format.md`.
 fn seal(text: &[u8], size: u64) -> Vec<u8> {
     let salt = [7; 32];
-    let mut key = [0; 32];
-    let hkdf = Hkdf::<Sha256>::new(Some(&salt), &object().oek);
-    hkdf.expand(b"s3veil/v1/manifest", &mut key).expect("32 bytes");
     let length = 32 + text.len() as u64 + 16 + FOOTER_LEN;
     let footer = [&b"\x93s3veil\x01"[..], &length.to_be_bytes()].concat();
     let aad = [&size.to_be_bytes()[..], &footer].concat();
     let mut message = text.to_vec();
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes"));
     let nonce = Nonce::assume_unique_for_key([0; 12]);
-    key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut message).expect("a short message");
+    key(&salt).seal_in_place_append_tag(nonce, Aad::from(aad), &mut message).expect("a short message");
     [&salt[..], &message, &footer].concat()
+}
+
+/// What such a block behind so many bytes holds.
+fn unseal(block: &[u8], before: u64) -> Vec<u8> {
+    let (salt, rest) = block.split_at(32);
+    let (message, footer) = rest.split_at(rest.len() - FOOTER_LEN as usize);
+    let aad = [&(before + block.len() as u64).to_be_bytes()[..], footer].concat();
+    let mut message = message.to_vec();
+    let nonce = Nonce::assume_unique_for_key([0; 12]);
+    let text = key(salt).open_in_place(nonce, Aad::from(aad), &mut message).expect("as the format has it");
+    text.to_vec()
+}
+
+fn key(salt: &[u8]) -> LessSafeKey {
+    let mut key = [0; 32];
+    let hkdf = Hkdf::<Sha256>::new(Some(salt), &object().oek);
+    hkdf.expand(b"s3veil/v1/manifest", &mut key).expect("32 bytes");
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes"))
 }
 
 fn of_parts(mut input: Input<'_>) {

@@ -3,8 +3,8 @@
 //! bit 2 that the text is the field as it is sent and no document before base64, bit 3 that the policy is altered
 //! behind its signature.
 //!
-//! Holds: what a policy lets in, a plain reader of it lets in too; a policy that was altered is no longer signed;
-//! what becomes a header is one of the form's fields, and none that no form may have.
+//! Holds: what a policy lets in, a plain reader of it lets in too, and files of the same lengths; a policy that was
+//! altered is no longer signed; what becomes a header is one of the form's fields, and none that no form may have.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use s3veil::auth::{Authenticator, Mode, VerifiedForm, Who};
+use s3veil::auth::{Authenticator, Lengths, Mode, VerifiedForm, Who};
 use s3veil::body::form::Fields;
 use s3veil::s3::{Bucket, xml};
 use serde_json::Value;
@@ -111,7 +111,7 @@ pub fn run(data: &[u8]) {
         (_, who) => panic!("signed, and yet {}", who.name()),
     }
     check(&verified, &fields);
-    lets_in(&policy, &fields);
+    lets_in(&policy, &fields, verified.lengths);
 }
 
 fn sign(fields: &mut Vec<(String, String)>, form: u8, policy: &str) {
@@ -146,7 +146,7 @@ fn check(verified: &VerifiedForm, fields: &[(String, String)]) {
 }
 
 /// The policy, read again.
-fn lets_in(policy: &str, fields: &[(String, String)]) {
+fn lets_in(policy: &str, fields: &[(String, String)], lengths: Lengths) {
     let packed: String = policy.split_ascii_whitespace().collect();
     let text = String::from_utf8(STANDARD.decode(packed).expect("base64")).expect("UTF-8");
     if text.contains('\\') {
@@ -158,7 +158,7 @@ fn lets_in(policy: &str, fields: &[(String, String)]) {
     let expiration = OffsetDateTime::parse(expiration, &Rfc3339).expect("a time").unix_timestamp();
     let expiration = Duration::from_secs(expiration.try_into().expect("since 1970"));
     assert!(SystemTime::UNIX_EPOCH + expiration > now(), "expired");
-    let mut named = Vec::new();
+    let (mut named, mut least, mut most) = (Vec::new(), 0, u64::MAX);
     for condition in document["conditions"].as_array().expect("a list") {
         let (starts, name, wanted) = match condition {
             Value::Object(property) => {
@@ -168,6 +168,7 @@ fn lets_in(policy: &str, fields: &[(String, String)]) {
             condition => {
                 let operator = condition[0].as_str().expect("a text").to_ascii_lowercase();
                 if operator == "content-length-range" {
+                    (least, most) = (least.max(number(&condition[1])), most.min(number(&condition[2])));
                     continue;
                 }
                 let name = condition[1].as_str().and_then(|name| name.strip_prefix('$')).expect("a name");
@@ -200,6 +201,14 @@ fn lets_in(policy: &str, fields: &[(String, String)]) {
         let free = free.contains(&name.as_str()) || name.starts_with("x-ignore-");
         assert!(free || named.contains(name), "{name} is in no condition");
     }
+    for len in [0, least.saturating_sub(1), least, most, most.saturating_add(1), u64::MAX] {
+        assert_eq!(lengths.whole(len).is_ok(), (least..=most).contains(&len), "a file of {len} bytes");
+    }
+}
+
+/// A number, or one in a text.
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| value.as_str().expect("a text").parse().expect("a number"))
 }
 
 /// Policies of every form, some wrong in one way.

@@ -98,9 +98,7 @@ impl Draft {
         let mut canonical = format!("{}\n{path}\n{}\n", self.method, query.join("&")).into_bytes();
         for name in names.split(';') {
             let (_, value) = self.headers.iter().find(|(other, _)| other == name).expect("one of them");
-            let words = value.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
-            let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
-            canonical.extend([name.as_bytes(), b":", &words.join(&b' '), b"\n"].concat());
+            canonical.extend([name.as_bytes(), b":", &words(value.as_bytes()), b"\n"].concat());
         }
         canonical.extend(format!("\n{names}\n{content_sha256}").bytes());
         let hash = hex::encode(digest::digest(&digest::SHA256, &canonical));
@@ -121,6 +119,12 @@ impl Draft {
         parts.headers.extend(self.headers);
         Some(parts)
     }
+}
+
+/// A header's value as it is signed: with one space between its words, and none around them.
+pub(super) fn words(value: &[u8]) -> Vec<u8> {
+    let words = value.split(|byte| matches!(byte, b' ' | b'\t'));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(&b' ')
 }
 
 /// The signature of a text under the scope.

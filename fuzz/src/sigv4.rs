@@ -1,10 +1,12 @@
 //! Signature Version 4 in the header and the query. Input: a byte of kind, one of method, then lines: the address and
 //! a header each. Kind 0 is verified as it is, kind 1 is signed in the header first, kind 2 in the query, and kind 3
-//! goes to one who trusts everybody; bit 2 adds the last header after the signing.
+//! goes to one who trusts everybody; bit 2 adds the last header after the signing; with bit 3 three bytes more come
+//! before the lines, and say where what was signed is then altered.
 //!
-//! Holds: what is signed rightly is never a wrong signature, and is routed to where it was signed for; only what
-//! AWS's published signatures cover passes with them; a request with anything of a signature is never anonymous; what
-//! is not signed reaches no other room.
+//! Holds: what is signed rightly is never a wrong signature, and is routed to where it was signed for; what was
+//! altered behind its signature passes only if it means the same, and so does what is made of the requests that AWS
+//! has published with theirs; a request with anything of a signature is never anonymous; what is not signed reaches
+//! no other room.
 
 use std::sync::OnceLock;
 
@@ -14,7 +16,7 @@ use s3veil::auth::{Authenticator, Mode, Verified, Who};
 use s3veil::s3::{Code, Query};
 
 use super::input::Input;
-use super::signer::{Draft, authenticator, now};
+use super::signer::{Draft, authenticator, now, words};
 
 struct World {
     sigv4: Authenticator,
@@ -41,11 +43,13 @@ pub fn run(data: &[u8]) {
     let (kind, method) = (input.byte(), input.byte());
     let methods = [Method::GET, Method::PUT, Method::POST, Method::HEAD, Method::DELETE, Method::OPTIONS];
     let method = methods[usize::from(method) % methods.len()].clone();
+    let form = kind & 3;
+    let damage = (kind & 8 > 0 && matches!(form, 1 | 2)).then(|| (input.u16(), input.byte()));
     let lines = lines(input.rest());
-    match kind & 3 {
-        0 => as_it_is(method, &lines),
+    match form {
+        0 => as_it_is(method, &lines, &world().published),
         3 => trusted(method, &lines),
-        form => signed(form == 1, kind & 4 > 0, method, lines),
+        form => signed(form == 1, kind & 4 > 0, damage, method, lines),
     }
 }
 
@@ -70,21 +74,33 @@ fn parts(method: Method, (address, headers): &Lines) -> Option<Parts> {
     Some(parts)
 }
 
-fn as_it_is(method: Method, lines: &Lines) {
-    let world = world();
+/// Nobody has signed anything but what means one of these.
+fn as_it_is(method: Method, lines: &Lines, covered: &[String]) {
     let Some(parts) = parts(method.clone(), lines) else { return };
     let anything = looks_signed(&parts);
-    let Ok(verified) = world.sigv4.verify(parts, now()) else { return };
+    let Ok(verified) = world().sigv4.verify(parts, now()) else { return };
     check(&verified);
     match verified.who() {
         Who::Identity(_) => {
             let meaning = meaning(&verified);
-            let covered = world.published.contains(&meaning);
-            assert!(covered, "nobody signed {meaning}");
+            assert!(covered.contains(&meaning), "nobody signed {meaning}");
         }
         Who::Anonymous => assert!(!anything || method == Method::OPTIONS, "something of a signature"),
         Who::Trusted => panic!("nobody is trusted"),
     }
+}
+
+/// One byte of a signed request is another one.
+fn altered(parts: Parts, at: usize, change: u8) {
+    let method = parts.method.clone();
+    let mut text = parts.uri.to_string().into_bytes();
+    for (name, value) in &parts.headers {
+        text.extend([b"\n", name.as_str().as_bytes(), b":", value.as_bytes()].concat());
+    }
+    let Ok(verified) = world().sigv4.verify(parts, now()) else { return };
+    let at = at % text.len();
+    text[at] ^= change;
+    as_it_is(method, &lines(&text), &[meaning(&verified)]);
 }
 
 /// Whether anything in it is of a signature.
@@ -112,7 +128,13 @@ fn trusted(method: Method, lines: &Lines) {
     }
 }
 
-fn signed(in_header: bool, add: bool, method: Method, (address, headers): Lines) {
+fn signed(
+    in_header: bool,
+    add: bool,
+    damage: Option<(u16, u8)>,
+    method: Method,
+    (address, headers): Lines,
+) {
     let Ok(address) = String::from_utf8(address) else { return };
     let (path, query) = address.split_once('?').unwrap_or((&address, ""));
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -137,6 +159,9 @@ fn signed(in_header: bool, add: bool, method: Method, (address, headers): Lines)
     let has_signature = draft.query.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-amz-signature"));
     let parts = if in_header { draft.signed(&hash) } else { draft.presigned() };
     let Some(mut parts) = parts else { return };
+    if let Some((at, change)) = damage {
+        return altered(parts, usize::from(at), change);
+    }
     let known = parts.headers.clone();
     if let Some((name, value)) = &added {
         parts.headers.append(name, value.clone());
@@ -186,7 +211,7 @@ fn meaning(verified: &Verified) -> String {
         .headers()
         .iter()
         .filter(|(name, _)| name.as_str().starts_with("x-amz-"))
-        .map(|(name, value)| format!("{name}:{value:?}"))
+        .map(|(name, value)| format!("{name}:{}", words(value.as_bytes()).escape_ascii()))
         .collect();
     headers.sort();
     format!(
@@ -239,6 +264,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             let draft =
                 if kind == 3 { format!("/{draft}\nHost:h").replace(' ', "%20") } else { draft.to_owned() };
             seeds.push([&[kind, 1], draft.as_bytes()].concat());
+        }
+        for kind in [9, 10] {
+            seeds.push([&[kind, 1, 2, 0, 1], draft.as_bytes()].concat());
         }
     }
     seeds
