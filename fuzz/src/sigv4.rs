@@ -128,13 +128,7 @@ fn trusted(method: Method, lines: &Lines) {
     }
 }
 
-fn signed(
-    in_header: bool,
-    add: bool,
-    damage: Option<(u16, u8)>,
-    method: Method,
-    (address, headers): Lines,
-) {
+fn signed(in_header: bool, add: bool, damage: Option<(u16, u8)>, method: Method, (address, headers): Lines) {
     let Ok(address) = String::from_utf8(address) else { return };
     let (path, query) = address.split_once('?').unwrap_or((&address, ""));
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
