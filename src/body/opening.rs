@@ -103,7 +103,8 @@ impl Opening {
         };
         let sealed = self.read(TRAILER_LEN as usize).await?;
         let trailer = opener.open_trailer(&sealed)?;
-        if hasher.finish().value() != trailer.crc64.to_be_bytes() || self.frame().await?.is_some() {
+        let more = !self.rest.is_empty() || self.frame().await?.is_some();
+        if hasher.finish().value() != trailer.crc64.to_be_bytes() || more {
             return Err(seal::Error::Tampered.into());
         }
         self.trailer = Some(trailer);
@@ -139,5 +140,52 @@ impl Opening {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::{chain, full};
+    use crate::metrics::Metrics;
+    use crate::seal::{Dek, Envelope, Header, Layout, Place, PlainLen, PlainRange, Sse};
+
+    /// Reads a stream of one chunk, with this behind it, in one piece with its trailer or in another.
+    async fn read(behind: &'static [u8], joined: bool) -> Result<Bytes, BoxError> {
+        let (length, place) = (PlainLen::new(5).unwrap(), Place { bucket: "b", key: "k" });
+        let header = Header {
+            layout: Layout::Stream(length),
+            kms: "local".into(),
+            ek: "main".into(),
+            ek_version: None,
+            wrapped_dek: vec![1],
+            sse: Sse::Kms,
+            context: None,
+        };
+        let dek = Dek::from([3; 32]);
+        let (envelope, fresh) = Envelope::seal(header, &dek, place).unwrap();
+        let mut sealer = fresh.into_sealer().unwrap();
+        let (mut sealed, mut chunk) = (sealer.head().to_vec(), BytesMut::from(&b"plain"[..]));
+        sealer.seal(&mut chunk).unwrap();
+        sealed.extend_from_slice(&chunk);
+        let crc64 = Hasher::digest(Algorithm::Crc64Nvme, b"plain").value().try_into().unwrap();
+        let trailer = Trailer { crc64: u64::from_be_bytes(crc64), client: None };
+        sealed.extend(sealer.finish(&trailer).unwrap().unwrap());
+        let body = match joined {
+            true => full([&sealed, behind].concat()),
+            false => chain(full(sealed), full(behind)),
+        };
+        let opener = envelope.open(&dek, place).unwrap().into_opener(PlainRange::whole(length)).unwrap();
+        let opening = Opening::new(body, opener, 0, true, Metrics::default().opening());
+        crate::body::gather(opening.into_body(), 100).await
+    }
+
+    /// Found by fuzzing: bytes behind the trailer were seen only in a piece of their own.
+    #[tokio::test]
+    async fn nothing_stands_behind_a_trailer() {
+        for joined in [true, false] {
+            assert_eq!(read(b"", joined).await.unwrap(), "plain");
+            assert!(read(b"x", joined).await.is_err(), "joined: {joined}");
+        }
     }
 }
