@@ -180,7 +180,7 @@ async fn a_kms_that_breaks_off_or_is_silent_is_away_and_comes_back() {
                 line.relay.disarm();
                 let expected = if always { 503 } else { 200 };
                 assert_eq!(reply.status, expected, "{what}: {}", reply.code());
-                let patience = Duration::from_secs(if kind == Kind::Stall { 11 } else { 8 });
+                let patience = Duration::from_secs(if kind == Kind::Stall { 14 } else { 8 });
                 assert!(took < patience, "{what}: {took:?}");
                 line.holds(&reply, need, &what).await;
                 line.quiet(2).await;
