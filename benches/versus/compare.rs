@@ -150,8 +150,9 @@ pub async fn turn(world: &World, peer: &Peer, load: &Load) -> Result<Round, Stri
     })
 }
 
-/// A reason's first line, as much of it as a list can take.
+/// A reason on one line, as much of it as a list can take, without what every answer in XML begins with.
 pub fn brief(why: &str) -> String {
-    let line = why.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason was given").trim();
-    line.chars().take(240).collect()
+    let words = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = words.replace("<?xml version=\"1.0\" encoding=\"UTF-8\"?>", "");
+    words.replace("<?xml version='1.0' encoding='UTF-8'?>", "").chars().take(240).collect()
 }

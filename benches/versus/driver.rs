@@ -184,8 +184,10 @@ pub async fn fill(
 ) -> Result<(), String> {
     const CONNECTIONS: usize = 16;
     let begun = Instant::now();
+    // The first one alone: who keeps directories has to make one, and not everyone makes it for many at once.
+    once(target, Method::PUT, &format!("{path}{:05}", 0), body.clone()).await?;
     let mut working = JoinSet::new();
-    for first in 0..CONNECTIONS.min(count) {
+    for first in 1..=CONNECTIONS {
         let (target, path, body) = (target.clone(), path.to_owned(), body.clone());
         working.spawn(async move {
             let mut connection = Connection::open(&target, body.clone(), 0).await?;
@@ -194,9 +196,8 @@ pub async fn fill(
                     let seconds = limit.as_secs();
                     return Err(format!("only {number} of {count} objects were written in {seconds} s"));
                 }
-                connection
-                    .timed(&signed(&target, Method::PUT, &format!("{path}{number:05}"), body.len())?)
-                    .await?;
+                let path = format!("{path}{number:05}");
+                connection.timed(&signed(&target, Method::PUT, &path, body.len())?).await?;
             }
             Ok(())
         });
