@@ -112,7 +112,7 @@ impl Progress {
         let state = self.state();
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let rates = (state.all.objects as f64 / seconds, state.all.bytes as f64 / seconds / 1e6);
-        let left = state.total.map(|total| left(total, state.all, seconds));
+        let left = state.total.and_then(|total| left(total, state.all, seconds));
         match &self.face {
             Face::Bar(bar) => {
                 if let Some(total) = state.total {
@@ -200,9 +200,27 @@ fn line(verb: &str, state: &State, rates: (f64, f64), left: Option<Duration>) ->
     line
 }
 
-/// How long the rest takes, by what costs more of it: objects or bytes.
-fn left(total: Count, done: Count, seconds: f64) -> Duration {
-    let share = |done: u64, total: u64| if total == 0 { 1.0 } else { done as f64 / total as f64 };
-    let share = share(done.objects, total.objects).min(share(done.bytes, total.bytes)).clamp(1e-9, 1.0);
-    Duration::try_from_secs_f64(seconds * (1.0 - share) / share).unwrap_or(Duration::MAX)
+/// How long the rest takes, by what costs more of it: objects or bytes. None before anything is done.
+fn left(total: Count, done: Count, seconds: f64) -> Option<Duration> {
+    // What moves no bodies counts no bytes.
+    let share = |done: u64, total: u64| (done > 0 && total > 0).then(|| done as f64 / total as f64);
+    let shares = [share(done.objects, total.objects), share(done.bytes, total.bytes)];
+    let share = shares.into_iter().flatten().reduce(f64::min)?.min(1.0);
+    Duration::try_from_secs_f64(seconds * (1.0 - share) / share).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_goes_by_what_is_done() {
+        let total = Count { objects: 10, bytes: 1000 };
+        let of = |objects, bytes| left(total, Count { objects, bytes }, 8.0).map(|left| left.as_secs());
+        assert_eq!(of(0, 0), None);
+        assert_eq!(of(5, 200), Some(32));
+        assert_eq!(of(2, 900), Some(32));
+        assert_eq!(of(2, 0), Some(32), "no bodies are moved");
+        assert_eq!(of(11, 1200), Some(0), "more have come meanwhile");
+    }
 }
