@@ -106,7 +106,9 @@ pub fn minio_with(variables: &[(&str, String)]) -> Result<Store, String> {
             // It else refuses a data directory on the root disk.
             .env("MINIO_CI_CD", "1")
             .envs(variables.iter().map(|(name, value)| (name, value)));
-        Ok(Plan { command, ready: vec![Ready::status(port, "/minio/health/ready", "200")], litter: vec![] })
+        // Its page of health says ready before it has its buckets; an anonymous request is 503 until then, and 403 afterwards.
+        let ready = vec![Ready::status(port, "/minio/health/ready", "200"), Ready::status(port, "/", "403")];
+        Ok(Plan { command, ready, litter: vec![] })
     })?;
     Ok(Store {
         name: "minio",
