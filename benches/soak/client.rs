@@ -10,7 +10,9 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::exchange::{Answer, Ask, Connection, Target, whole};
+use super::chance;
+use super::exchange::{Answer, Ask, Connection, whole};
+use super::wire::Target;
 
 /// The least of a part that is not the last one.
 const PART: usize = 5 << 20;
@@ -48,9 +50,7 @@ pub struct Client {
 
 impl Material {
     pub fn new() -> Self {
-        let mut chance = 0x9e37_79b9_7f4a_7c15;
-        let words = (0..(2 * LONGEST) / 8).flat_map(|_| next(&mut chance).to_le_bytes());
-        Self(words.collect::<Vec<u8>>().into())
+        Self(chance::bytes(2 * LONGEST))
     }
 
     fn piece(&self, piece: Piece) -> Bytes {
@@ -58,18 +58,10 @@ impl Material {
     }
 }
 
-/// Marsaglia's xorshift.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
 impl Client {
     pub fn new(target: Target, material: Arc<Material>, number: usize, seed: u64) -> Self {
         let (connection, objects, counts) = (None, BTreeMap::new(), Counts::default());
-        let chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let chance = seed.wrapping_mul(chance::SEED) | 1;
         Self { target, material, number, chance, connection, objects, counts }
     }
 
@@ -87,7 +79,7 @@ impl Client {
 
     fn draw(&mut self, below: u64) -> u64 {
         // The low bits of xorshift are the weak ones.
-        (next(&mut self.chance) >> 16) % below
+        (chance::next(&mut self.chance) >> 16) % below
     }
 
     fn path(&self, key: u64) -> String {

@@ -1,32 +1,17 @@
 //! One connection of a client: signs each request when it is sent, for half an hour is longer than a signature holds.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use s3veil::aws::credentials::Credentials;
-use s3veil::aws::sign::{BodyHash, sign_request};
-use s3veil::secret::Secret;
-use tokio::net::TcpStream;
+use hyper::client::conn::http1::SendRequest;
+
+use super::wire::{self, Target, connect};
 
 /// A body that may break off.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-
-/// As large as a socket gives and takes at once.
-const BUFFER: usize = 1 << 20;
-
-/// Where requests go, and who signs them.
-#[derive(Clone, Debug)]
-pub struct Target {
-    pub address: SocketAddr,
-    pub access_key: String,
-    pub secret_key: String,
-}
 
 /// What is asked.
 pub struct Ask<'a> {
@@ -56,19 +41,13 @@ pub fn whole(bytes: Bytes) -> Body {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self, String> {
-        let stream = TcpStream::connect(address).await.map_err(|why| why.to_string())?;
-        stream.set_nodelay(true).map_err(|why| why.to_string())?;
-        let mut builder = http1::Builder::new();
-        let shaken = builder.max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|why| why.to_string())?;
-        // Its error is seen by the request on it.
-        tokio::spawn(connection);
+        let sender = connect(address).await?;
         Ok(Self { sender })
     }
 
     /// Waits for the end of the answer, or until `enough` bytes of it have come: then the connection is of no more use.
     pub async fn send(&mut self, target: &Target, ask: Ask<'_>, enough: usize) -> Result<Answer, String> {
-        let request = signed(target, ask);
+        let request = signed(target, ask)?;
         self.sender.ready().await.map_err(|why| format!("{why:?}"))?;
         let (head, mut stream) =
             self.sender.send_request(request).await.map_err(|why| format!("{why:?}"))?.into_parts();
@@ -115,24 +94,8 @@ pub async fn plain(address: SocketAddr, path: &str) -> Result<String, String> {
     String::from_utf8(body.into()).map_err(|why| why.to_string())
 }
 
-fn signed(target: &Target, ask: Ask<'_>) -> Request<Body> {
-    let authority = target.address.to_string();
-    let uri = format!("http://{authority}{}", ask.path);
-    let mut builder = Request::builder().method(ask.method).uri(uri).header("host", &authority);
-    for (name, value) in ask.headers {
-        builder = builder.header(*name, value);
-    }
-    if ["PUT", "POST"].contains(&ask.method) {
-        builder = builder.header("content-length", ask.length);
-    }
-    let (mut parts, body) = builder.body(ask.body).expect("a request").into_parts();
-    let credentials = Credentials {
-        access_key: Secret::new(&target.access_key),
-        secret_key: Secret::new(&target.secret_key),
-        session_token: None,
-    };
-    sign_request(&mut parts, BodyHash::Unsigned, &credentials, ("us-east-1", "s3"), SystemTime::now())
-        .expect("it can be signed");
-    parts.uri = parts.uri.path_and_query().expect("a path was given").clone().into();
-    Request::from_parts(parts, body)
+fn signed(target: &Target, ask: Ask<'_>) -> Result<Request<Body>, String> {
+    let length = ["PUT", "POST"].contains(&ask.method).then(|| ("content-length", ask.length.to_string()));
+    let head = wire::signed(target, ask.method, ask.path, ask.headers.iter().cloned().chain(length))?;
+    Ok(head.map(|()| ask.body))
 }

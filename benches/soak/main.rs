@@ -8,16 +8,20 @@
 //! MinIO comes from `tests/setup`. Each client has objects of its own, so that it knows what it must read. It ends with status 1
 //! where a read is wrong, a request fails that should not, memory grows, or a connection or file stays open.
 
+#[path = "../versus/chance.rs"]
+mod chance;
 mod client;
 mod exchange;
+#[path = "../versus/peers.rs"]
+mod peers;
 #[path = "../../tests/support/servers.rs"]
 mod servers;
 mod watch;
+#[path = "../versus/wire.rs"]
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,18 +30,14 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use client::{Client, Counts, Material};
-use exchange::Target;
-use servers::{Plan, Ready, Server};
 use watch::{Watch, slope};
+use wire::Target;
 
 /// Growth above this is no noise of the heap any more, in MiB an hour of the two thirds that come after the warming up.
 const MOST_GROWTH: f64 = 24.0;
 
 /// Connections to the store that nobody uses are closed after so long; then a scrape more.
 const CALM: Duration = Duration::from_secs(150);
-
-const ACCESS_KEY: &str = "SOAKACCESSKEY";
-const SECRET_KEY: &str = "soak-secret-key";
 
 #[derive(clap::Parser)]
 struct Arguments {
@@ -71,13 +71,9 @@ fn main() {
 
 async fn soak(arguments: &Arguments) -> Result<(), String> {
     let store = servers::minio()?;
-    let (server, [port, admin]) = s3veil(&arguments.program, &store.settings())?;
+    let (server, [port, admin]) = peers::start_s3veil(&arguments.program, &Target::of(&store), "auto", None)?;
     let told = |why: String| format!("{why}\ns3veil's log ends:\n{}", tail(&server.log()));
-    let target = Target {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        access_key: ACCESS_KEY.into(),
-        secret_key: SECRET_KEY.into(),
-    };
+    let target = peers::client(port);
     let watch = Watch::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)));
     let start = watch.look().await.map_err(told)?;
     exchange::once(&target, "PUT", "/soak").await.map_err(told)?;
@@ -135,57 +131,6 @@ async fn soak(arguments: &Arguments) -> Result<(), String> {
 
 fn most(samples: &[watch::Sample]) -> u64 {
     samples.iter().map(|sample| sample.files).max().unwrap_or(0)
-}
-
-/// s3veil with a keystore of its own; the ports of S3 and of its metrics.
-fn s3veil(program: &Path, store: &str) -> Result<(Server, [u16; 2]), String> {
-    servers::start("s3veil", |dir, [port, admin]| {
-        let file = dir.join("proxy.toml");
-        let master = dir.join("master.key");
-        fs_write(&file, &config(dir, port, admin, store))?;
-        fs_write(&master, &"ab".repeat(32))?;
-        std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600))
-            .map_err(|why| why.to_string())?;
-        let made =
-            Command::new(program).args(["key", "--config"]).arg(&file).args(["create", "main"]).output();
-        let made = made.map_err(|why| format!("{}: {why}", program.display()))?;
-        if !made.status.success() {
-            return Err(String::from_utf8_lossy(&made.stderr).into_owned());
-        }
-        let mut command = Command::new(program);
-        command.args(["serve", "--config"]).arg(&file);
-        // An anonymous request is refused, which is an answer.
-        let ready = vec![Ready::status(port, "/", "403"), Ready::status(admin, "/metrics", "200")];
-        Ok(Plan { command, ready, litter: vec![] })
-    })
-}
-
-fn fs_write(file: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
-}
-
-fn config(dir: &Path, port: u16, admin: u16, store: &str) -> String {
-    let dir = dir.display();
-    format!(
-        r#"
-        listen = "127.0.0.1:{port}"
-        admin.listen = "127.0.0.1:{admin}"
-        log.level = "warn"
-        store = {{ {store} }}
-        [kms.local]
-        kind = "local"
-        path = "{dir}/keys"
-        master_key = {{ file = "{dir}/master.key" }}
-        [[policy]]
-        bucket = "*"
-        ek = "main"
-        [auth]
-        [[auth.identities]]
-        name = "soak"
-        access_key = "{ACCESS_KEY}"
-        secret_key = "{SECRET_KEY}"
-        "#
-    )
 }
 
 fn tail(log: &str) -> String {

@@ -1,7 +1,5 @@
 //! The loads: what is sent, how large, on how many connections, how often.
 
-use bytes::Bytes;
-
 use super::driver::What;
 
 /// A load with its name, and how often it is sent on each of so many connections.
@@ -76,18 +74,4 @@ pub fn cases() -> Vec<Case> {
 /// How long the body of this name is.
 pub fn size(name: &str) -> usize {
     SIZES.iter().find(|(size, _)| *size == name).expect("every size has a name").1
-}
-
-/// Bytes without a pattern, the same each time.
-pub fn body(size: usize) -> Bytes {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes.into()
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::cases::{Case, LISTED, cases};
 use super::contenders::Contender;
 use super::counters::Counters;
-use super::driver::{Load, Target, What, run_within};
+use super::driver::{Load, What, run_within};
 use super::peers::{self, Peer};
 use super::prepare::Prepared;
 use super::report;
 use super::results::{Outcome, Round, Taken};
+use super::wire::Target;
 
 /// After this time no request of a turn is begun: a slow peer has fewer of them.
 const TURN: Duration = Duration::from_secs(6);

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::driver::Target;
 use super::kms::Kes;
 use super::peers::{Peer, Process};
 use super::rivals;
 use super::targets::{NATIVE, OURS, OURS_KMS, RIVALS, UNSIGNED};
+use super::wire::Target;
 
 /// One of those that take turns.
 pub struct Contender {

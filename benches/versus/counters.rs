@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
-use super::driver::{Target, once};
+use super::driver::once;
 use super::kms;
+use super::wire::Target;
 
 /// Where both are read.
 pub struct Counters {

@@ -2,32 +2,17 @@
 //!
 //! An upload by parts, and a read by ranges, are one object on all of the connections. Of a listing only the first page can
 //! be signed beforehand.
-#![allow(dead_code)] // Another bench uses its own part of this.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use s3veil::aws::credentials::Credentials;
-use s3veil::aws::sign::{BodyHash, sign_request};
-use s3veil::secret::Secret;
-use tokio::net::TcpStream;
+use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinSet;
 
-/// As large as a socket gives and takes at once.
-const BUFFER: usize = 1 << 20;
-
-/// Where requests go, and who signs them.
-#[derive(Clone, Debug)]
-pub struct Target {
-    pub address: SocketAddr,
-    pub access_key: String,
-    pub secret_key: String,
-}
+use super::chance;
+use super::wire::{self, Target, connect};
 
 /// What is done, how often, how many at once.
 #[derive(Clone, Debug)]
@@ -74,11 +59,6 @@ impl Sample {
     pub fn quantile(&self, thousandths: usize) -> Duration {
         let last = self.latencies.len() - 1;
         self.latencies[(self.latencies.len() * thousandths / 1000).min(last)]
-    }
-
-    /// Megabytes (10^6) of plaintext a second.
-    pub fn throughput(&self) -> f64 {
-        self.bytes as f64 / 1e6 / self.wall.as_secs_f64()
     }
 }
 
@@ -227,7 +207,7 @@ fn heads(target: &Target, load: &Load, connection: usize, upload: &str) -> Resul
     let len = load.body.len();
     let range = |from: usize| ranged(target, &load.path, from, from + len);
     // The same places for every peer.
-    let mut somewhere = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(connection as u64 + 1);
+    let mut somewhere = chance::SEED.wrapping_mul(connection as u64 + 1);
     let head = |turn: usize| match load.what {
         What::Put => signed(target, Method::PUT, &format!("{}-{connection}", load.path), len),
         What::Get => signed(target, Method::GET, &load.path, 0),
@@ -237,12 +217,7 @@ fn heads(target: &Target, load: &Load, connection: usize, upload: &str) -> Resul
             signed(target, Method::PUT, &format!("{}?{query}", load.path), len)
         }
         What::Ranges => range((part(load, connection, turn) - 1) * len),
-        What::Random(size) => {
-            somewhere ^= somewhere << 13;
-            somewhere ^= somewhere >> 7;
-            somewhere ^= somewhere << 17;
-            range((somewhere % (size - len as u64)) as usize)
-        }
+        What::Random(size) => range((chance::next(&mut somewhere) % (size - len as u64)) as usize),
     };
     (0..load.requests).map(head).collect()
 }
@@ -302,15 +277,7 @@ struct Listed {
 
 impl Connection {
     async fn open(target: &Target, body: Bytes, expected: usize) -> Result<Self, String> {
-        let stream = TcpStream::connect(target.address).await.map_err(|why| why.to_string())?;
-        stream.set_nodelay(true).map_err(|why| why.to_string())?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|why| why.to_string())?;
-        // Its error is seen by the request on it.
-        tokio::spawn(connection);
+        let sender = connect(target.address).await?;
         Ok(Self { sender, body, expected })
     }
 
@@ -391,20 +358,10 @@ impl Connection {
 
 /// Signed once, for the signature holds for minutes: the client's own work is then small.
 fn signed(target: &Target, method: Method, path: &str, length: usize) -> Result<Request<()>, String> {
-    let authority = target.address.to_string();
-    let mut builder = Request::builder().method(&method).uri(format!("http://{authority}{path}"));
-    builder = builder.header("host", &authority);
+    let mut headers = Vec::new();
     if method != Method::GET {
-        builder = builder.header("content-length", length).header("content-type", "application/octet-stream");
+        headers.push(("content-length", length.to_string()));
+        headers.push(("content-type", "application/octet-stream".to_owned()));
     }
-    let (mut parts, ()) = builder.body(()).map_err(|why| why.to_string())?.into_parts();
-    let credentials = Credentials {
-        access_key: Secret::new(&target.access_key),
-        secret_key: Secret::new(&target.secret_key),
-        session_token: None,
-    };
-    sign_request(&mut parts, BodyHash::Unsigned, &credentials, ("us-east-1", "s3"), SystemTime::now())
-        .map_err(|why| why.to_string())?;
-    parts.uri = parts.uri.path_and_query().expect("a path was given").clone().into();
-    Ok(Request::from_parts(parts, ()))
+    wire::signed(target, method.as_str(), path, headers)
 }

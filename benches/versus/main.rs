@@ -13,6 +13,7 @@
 //! All but s3veil comes from `tests/setup --bench`. Everything listens on free loopback ports and ends with the run.
 
 mod cases;
+mod chance;
 mod compare;
 mod contenders;
 mod counters;
@@ -32,22 +33,20 @@ mod rivals;
 #[path = "../../tests/support/servers.rs"]
 mod servers;
 mod targets;
+mod wire;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Parser as _;
-use http::Method;
 
 use compare::{Extent, World, compare};
 use contenders::{Choice, Contender};
 use counters::Counters;
-use driver::{Target, once};
 use kms::Kes;
 use prepare::Prepared;
 use results::Results;
+use wire::Target;
 
 #[derive(clap::Parser)]
 struct Arguments {
@@ -227,16 +226,7 @@ async fn peak(
 }
 
 async fn minio_world(minio: &servers::Store, kes: &Kes) -> Result<World, String> {
-    let (access_key, secret_key) = (minio.access_key.clone(), minio.secret_key.clone());
-    let store = Target { address: minio.address(), access_key, secret_key };
-    // It says that it is ready before it has asked KES for what it keeps its own settings with.
-    let begun = Instant::now();
-    while let Err(why) = once(&store, Method::PUT, "/versus-plain", Bytes::new()).await {
-        if begun.elapsed() > Duration::from_secs(30) {
-            return Err(format!("MinIO: {why}\n{}", minio.log()));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let store = Target::of(minio);
     let counters = Counters { store: store.clone(), kms: kes.counter().await? };
     let process = peers::Process::others(minio.pid());
     let files = Some(minio.directory().join("data"));

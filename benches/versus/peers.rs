@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::driver::Target;
 use super::servers::{self, Plan, Ready, Server};
+use super::wire::Target;
 
 const ACCESS_KEY: &str = "VERSUSACCESSKEY";
 const SECRET_KEY: &str = "versus-secret-key";
@@ -75,29 +75,47 @@ impl Peer {
         payload: &str,
         kms: Option<&Kms>,
     ) -> Result<Self, String> {
-        let (server, [port]) = servers::start("s3veil", |dir, [port]| {
-            let file = dir.join("proxy.toml");
-            let master = dir.join("master.key");
-            let config = s3veil_config(dir, port, store, payload, kms);
-            fs::write(&file, config).map_err(|why| why.to_string())?;
-            fs::write(&master, "ab".repeat(32)).map_err(|why| why.to_string())?;
-            fs::set_permissions(&master, fs::Permissions::from_mode(0o600)).map_err(|why| why.to_string())?;
-            if kms.is_none() {
-                create_ek(program, &file)?;
-            }
-            let mut command = Command::new(program);
-            command.args(["serve", "--config"]).arg(&file);
-            // An anonymous request is refused, which is an answer.
-            Ok(Plan { command, ready: vec![Ready::status(port, "/", "403")], litter: vec![] })
-        })?;
-        let target = Target {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            access_key: ACCESS_KEY.into(),
-            secret_key: SECRET_KEY.into(),
-        };
+        let (server, [port]) = start_s3veil(program, store, payload, kms)?;
+        let target = client(port);
         let helpers = kms.map(|kms| kms.pid).into_iter().collect();
         let process = Some(Process { workers: vec![server.pid()], server: Some(server), helpers });
         Ok(Self { name: name.into(), target, writes_only: payload != "auto", process })
+    }
+}
+
+/// s3veil as a process, with a keystore of its own unless there is a KMS. Its ports: the first is that of S3, a second one that of
+/// its metrics.
+pub fn start_s3veil<const PORTS: usize>(
+    program: &Path,
+    store: &Target,
+    payload: &str,
+    kms: Option<&Kms>,
+) -> Result<(Server, [u16; PORTS]), String> {
+    servers::start("s3veil", |dir, ports: [u16; PORTS]| {
+        let file = dir.join("proxy.toml");
+        let master = dir.join("master.key");
+        let config = s3veil_config(dir, &ports, store, payload, kms);
+        fs::write(&file, config).map_err(|why| why.to_string())?;
+        fs::write(&master, "ab".repeat(32)).map_err(|why| why.to_string())?;
+        fs::set_permissions(&master, fs::Permissions::from_mode(0o600)).map_err(|why| why.to_string())?;
+        if kms.is_none() {
+            create_ek(program, &file)?;
+        }
+        let mut command = Command::new(program);
+        command.args(["serve", "--config"]).arg(&file);
+        // An anonymous request is refused, which is an answer.
+        let mut ready = vec![Ready::status(ports[0], "/", "403")];
+        ready.extend(ports.get(1).map(|admin| Ready::status(*admin, "/metrics", "200")));
+        Ok(Plan { command, ready, litter: vec![] })
+    })
+}
+
+/// Its client, of the S3 port.
+pub fn client(port: u16) -> Target {
+    Target {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        access_key: ACCESS_KEY.into(),
+        secret_key: SECRET_KEY.into(),
     }
 }
 
@@ -240,7 +258,9 @@ fn nginx_config(dir: &Path, port: u16, upstream: SocketAddr) -> String {
     )
 }
 
-fn s3veil_config(dir: &Path, port: u16, store: &Target, payload: &str, kms: Option<&Kms>) -> String {
+fn s3veil_config(dir: &Path, ports: &[u16], store: &Target, payload: &str, kms: Option<&Kms>) -> String {
+    let port = ports[0];
+    let admin = ports.get(1).map(|admin| format!("admin.listen = \"127.0.0.1:{admin}\"")).unwrap_or_default();
     let keystore = format!(
         "kind = \"local\"\npath = \"{0}/keys\"\nmaster_key = {{ file = \"{0}/master.key\" }}",
         dir.display()
@@ -251,6 +271,7 @@ fn s3veil_config(dir: &Path, port: u16, store: &Target, payload: &str, kms: Opti
     format!(
         r#"
         listen = "127.0.0.1:{port}"
+        {admin}
         # nginx writes no access log here, so neither does s3veil.
         log.level = "warn"
         [store]

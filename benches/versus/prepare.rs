@@ -10,10 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
-use super::cases::{Case, LARGE, LISTED, PART, SIZES, body};
+use super::cases::{Case, LARGE, LISTED, PART, SIZES};
+use super::chance;
 use super::contenders::Contender;
-use super::driver::{Load, Target, What, fill, once, range, run};
+use super::driver::{Load, What, fill, once, range, run};
 use super::kms::Kes;
+use super::wire::Target;
 
 /// How long a peer may take to write the objects of the listing.
 const FILLING: Duration = Duration::from_secs(240);
@@ -41,7 +43,7 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(store: &Target, files: Option<PathBuf>) -> Self {
-        let bodies = SIZES.map(|(name, size)| (name, body(size))).into();
+        let bodies = SIZES.map(|(name, size)| (name, chance::bytes(size))).into();
         Self { store: store.clone(), files, bodies, known: HashMap::new() }
     }
 
@@ -144,7 +146,7 @@ impl Prepared {
         let what = What::List(LISTED);
         let load = Load { what, path: path.to_owned(), body: Bytes::new(), connections: 1, requests: 1 };
         if run(target, &load).await.is_err() {
-            fill(target, path, &body(SMALL), LISTED, FILLING).await?;
+            fill(target, path, &chance::bytes(SMALL), LISTED, FILLING).await?;
             run(target, &load).await?;
         }
         let (bucket, prefix) = path[1..].split_once('/').expect("a bucket and a prefix");

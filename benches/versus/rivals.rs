@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use super::driver::Target;
 use super::peers::{Peer, Process};
 use super::servers::{Plan, Ready, start, tool};
+use super::wire::Target;
 
 const ACCESS_KEY: &str = "VERSUSACCESSKEY";
 const SECRET_KEY: &str = "versus-secret-key";

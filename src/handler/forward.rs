@@ -6,7 +6,7 @@ use crate::body::{self, ByteBody, Checked};
 use crate::operation::{Call, Operation};
 use crate::policy::Forward;
 use crate::response;
-use crate::s3::multipart::{Completed, from_store};
+use crate::s3::multipart::error_code;
 use crate::s3::{Code, Error, Query, Result};
 use crate::seal::PlainLen;
 use http::{Method, StatusCode, header};
@@ -124,18 +124,20 @@ pub(super) async fn refusal(store: StoreResponse) -> Result<Answer> {
     }
     let (parts, store_body) = store.into_parts();
     let text = body::gather(store_body, REFUSAL_MAX).await.map_err(body::Broken::Store)?;
-    let code = from_store::<Completed>(&text).ok().and_then(|error| error.code).unwrap_or_default();
-    match code.as_str() {
-        "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
-            Err(Error::new(
-                Code::ServiceUnavailable,
-                "The store did not get the body as it was sent. Please try again.",
-            )
-            .retry_after(2)
-            .caused_by(format!("the store answered {code}")))
-        }
-        _ => Ok(answer(StoreResponse::from_parts(parts, body::full(text)))),
+    match error_code(&text).as_deref().and_then(lost) {
+        Some(error) => Err(error),
+        None => Ok(answer(StoreResponse::from_parts(parts, body::full(text)))),
     }
+}
+
+/// The error for a code with which a store refuses, by 400, a body that it did not get as it was sent.
+pub(super) fn lost(code: &str) -> Option<Error> {
+    let codes = ["IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"];
+    codes.contains(&code).then(|| {
+        let message = "The store did not get the body as it was sent. Please try again.";
+        let error = Error::new(Code::ServiceUnavailable, message).retry_after(2);
+        error.caused_by(format!("the store answered {code}"))
+    })
 }
 
 /// The store's answer as it is, without the headers of its connection.

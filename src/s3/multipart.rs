@@ -305,6 +305,16 @@ pub fn from_store<'d, T: Deserialize<'d>>(document: &'d [u8]) -> Result<T> {
     quick_xml::de::from_str(text).map_err(|why| wrong().caused_by(why))
 }
 
+/// The code of a store's error, if the document is one.
+pub fn error_code(document: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "Code")]
+        code: String,
+    }
+    from_store::<Refusal>(document).ok().map(|refusal| refusal.code)
+}
+
 /// The id in an answer to CreateMultipartUpload that can't be read as a whole: to abort what it says is begun.
 pub fn damaged_upload_id(document: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(document).ok()?;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::answers::{CHANGES, HARMLESS};
+use crate::lane::{new, old};
 use crate::relay::{Changed, Fault, Kind, Relay, Way};
 use crate::servers;
 use crate::support::client::{Reply, get, put};
 use crate::support::memory::{Contents, MemoryStore};
-use crate::support::proxy::{Proxy, SEALED, pattern};
+use crate::support::proxy::{Proxy, SEALED};
 use crate::vault_server::{Bao, ROOT};
 
 /// Longer than all attempts of a call to a KMS (10 s).
@@ -28,14 +29,6 @@ struct Line {
     relay: Relay,
     proxy: Proxy,
     before: Contents,
-}
-
-fn old() -> Vec<u8> {
-    pattern(100)
-}
-
-fn new() -> Vec<u8> {
-    pattern(150).split_off(50)
 }
 
 impl Line {

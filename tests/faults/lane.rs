@@ -48,11 +48,11 @@ pub struct Lane {
     right: BTreeMap<Operation, Reply>,
 }
 
-fn old() -> Vec<u8> {
+pub fn old() -> Vec<u8> {
     pattern(100)
 }
 
-fn new() -> Vec<u8> {
+pub fn new() -> Vec<u8> {
     pattern(150).split_off(50)
 }
 

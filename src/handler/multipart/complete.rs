@@ -23,8 +23,8 @@ use crate::response;
 use crate::s3::checksum::Algorithm;
 use crate::s3::headers::remove_all;
 use crate::s3::multipart::{
-    self, Complete, CompleteRequest, Completed, CompletedPart, ListedPart, MAX_PARTS, bare, from_client,
-    from_store, to_xml,
+    self, Complete, CompleteRequest, Completed, CompletedPart, ListedPart, MAX_PARTS, bare, error_code,
+    from_client, from_store, to_xml,
 };
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 use crate::seal::{self, Block, Manifest, Part, PartNumber, PlainLen, SealedLen};
@@ -373,15 +373,17 @@ async fn refused(
     }
     let (parts, store_body) = store.into_parts();
     let text = gather(store_body, ANSWER_MAX).await.map_err(body::Broken::Store)?;
-    let code = from_store::<Completed>(&text).ok().and_then(|error| error.code);
-    let is = |code: &Option<String>, named: Code| code.as_deref() == Some(named.as_str());
-    let object_lacks = is(&code, Code::NoSuchKey) && call.headers().contains_key(header::IF_MATCH);
+    let code = error_code(&text).unwrap_or_default();
+    let object_lacks = code == Code::NoSuchKey.as_str() && call.headers().contains_key(header::IF_MATCH);
     match parts.status {
         StatusCode::NOT_FOUND if !object_lacks => Err(Refusal::Missing(no_such_upload())),
-        StatusCode::BAD_REQUEST if is(&code, Code::InvalidPart) => {
+        StatusCode::BAD_REQUEST if code == Code::InvalidPart.as_str() => {
             Err(Refusal::Missing(invalid_part(&wanted[0].1)))
         }
-        _ => Ok(forward::refusal(http::Response::from_parts(parts, body::full(text))).await?),
+        status => match forward::lost(&code).filter(|_| status == StatusCode::BAD_REQUEST) {
+            Some(error) => Err(error.into()),
+            None => Ok(forward::answer(http::Response::from_parts(parts, body::full(text)))),
+        },
     }
 }
 
