@@ -63,7 +63,8 @@ impl LogConfig {
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let filter = self.filter()?.and(filter_fn(may_tell));
+        // The hint leaves the level to the first: without one all that libraries trace would have to be looked at.
+        let filter = self.filter()?.and(filter_fn(may_tell).with_max_level_hint(LevelFilter::TRACE));
         let log = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
         Ok(match self.format {
             LogFormat::Text => log.with_filter(filter).boxed(),
