@@ -13,6 +13,8 @@ mod guards;
 mod keeping;
 #[path = "estate/kills.rs"]
 mod kills;
+#[path = "estate/overtaken.rs"]
+mod overtaken;
 #[path = "estate/rotating.rs"]
 mod rotating;
 #[path = "estate/verifying.rs"]

@@ -3,9 +3,9 @@
 use crate::site::Site;
 use crate::support::client::get;
 
-const ENABLED: &[u8] = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+pub const ENABLED: &[u8] = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
 
-async fn versions(site: &Site, bucket: &str) -> Vec<(String, String, bool)> {
+pub async fn versions(site: &Site, bucket: &str) -> Vec<(String, String, bool)> {
     let listing = site.direct("GET", &format!("/{bucket}?versions"), &[], b"").await;
     let text = String::from_utf8(listing.bytes().to_vec()).unwrap();
     let inner = |entry: &str, name: &str| {

@@ -1,6 +1,6 @@
 //! Where a command is, kept in the store: whoever is killed goes on from there, on whatever machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Area;
+use super::settling::LEAST;
 use super::shard::Shard;
-use crate::handler::estate::{Estate, Job, Journal, retried};
-use crate::s3::{Bucket, Key, Result};
+use crate::handler::estate::{Estate, Job, Journal, Step, retried};
+use crate::s3::{self, Bucket, Key, Result};
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ struct Saved {
     failed: BTreeSet<String>,
     /// Multipart uploads under way.
     uploads: Vec<Begun>,
+    /// What was written in a bucket that keeps versions, and is to be looked at again: by key.
+    #[serde(default)]
+    written: BTreeMap<String, Step>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +76,21 @@ impl Checkpoint {
                 format!("an upload to s3://{}/{} that an earlier run left", bucket.as_str(), key.as_str())
             })?;
         }
+        let written: Vec<Step> = std::mem::take(&mut saved.written).into_values().collect();
+        if !written.is_empty() {
+            // A client's write may still have been waiting when that run was ended.
+            tokio::time::sleep(LEAST).await;
+            let what = "what an earlier run wrote can't be looked at again";
+            for (key, removed) in retried(|_| estate.settle(&area.bucket, &written)).await.context(what)? {
+                match removed {
+                    // It is plain again, and may stand before `after`.
+                    Ok(()) => drop(saved.failed.insert(key)),
+                    Err(why) => {
+                        tracing::error!(key, why = s3::error::chain(&why), "a client's write was overtaken")
+                    }
+                }
+            }
+        }
         if restart {
             (saved.after, saved.failed) = Default::default();
         }
@@ -104,6 +123,16 @@ impl Checkpoint {
             false => drop(state.failed.remove(key)),
         }
         state.failed.len()
+    }
+
+    /// A version was written.
+    pub fn wrote(&self, step: &Step) {
+        self.state().written.insert(step.key.clone(), step.clone());
+    }
+
+    /// It has been looked at again.
+    pub fn settled(&self, key: &str) {
+        self.state().written.remove(key);
     }
 
     /// Writes it down, if it is not what was written last.

@@ -146,7 +146,7 @@ impl Migrate {
 
 fn told(moved: Result<Moved>, done: &str) -> Outcome {
     match moved {
-        Ok(Moved::Done(bytes)) => Outcome::good(done, bytes),
+        Ok(Moved::Done(bytes, step)) => Outcome::good(done, bytes).written(step),
         Ok(Moved::Already) => Outcome::good("already so", 0),
         Ok(Moved::ByRule) => Outcome::good("left, by the rule for them", 0),
         Ok(Moved::Customer) => Outcome::good("left, under their clients' own keys", 0),

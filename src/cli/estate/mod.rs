@@ -5,6 +5,7 @@ mod checkpoint;
 mod migrate;
 mod progress;
 mod rotate;
+mod settling;
 mod shard;
 mod stat;
 mod verify;

@@ -144,7 +144,7 @@ impl Rotate {
 
 fn told(rotated: Result<Rotated>, done: &str) -> Outcome {
     match rotated {
-        Ok(Rotated::Done) => Outcome::good(done, 0),
+        Ok(Rotated::Done(step)) => Outcome::good(done, 0).written(step),
         Ok(Rotated::Already) => Outcome::good("already so", 0),
         Ok(Rotated::Other) => Outcome::good("left, under another EK", 0),
         Ok(Rotated::Plain) => Outcome::good("left, plain", 0),

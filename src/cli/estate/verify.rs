@@ -53,7 +53,7 @@ impl Verify {
 fn told(verdict: Verdict, allow_plain: bool) -> Outcome {
     let bad = |what: &str, code, message: &str| {
         let problem = Some(Problem { code, message: message.to_owned() });
-        Outcome { what: what.to_owned(), bytes: 0, problem }
+        Outcome { what: what.to_owned(), bytes: 0, problem, step: None }
     };
     match verdict {
         Verdict::Good(bytes) => Outcome::good("good", bytes),

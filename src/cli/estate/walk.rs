@@ -13,9 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::super::Stops;
 use super::checkpoint::Checkpoint;
 use super::progress::{Count, Progress};
+use super::settling::{Settling, Written};
 use super::shard::Shard;
 use super::{Area, Common};
-use crate::handler::estate::Estate;
+use crate::handler::estate::{Estate, Step};
 use crate::s3;
 use crate::s3::listing::Listed;
 
@@ -36,6 +37,8 @@ pub(super) struct Outcome {
     pub bytes: u64,
     /// What is wrong with it.
     pub problem: Option<Problem>,
+    /// What it was written in place of, where the bucket keeps versions.
+    pub step: Option<Step>,
 }
 
 /// What is wrong with an object.
@@ -47,12 +50,17 @@ pub(super) struct Problem {
 
 impl Outcome {
     pub fn good(what: impl Into<String>, bytes: u64) -> Self {
-        Self { what: what.into(), bytes, problem: None }
+        Self { what: what.into(), bytes, problem: None, step: None }
+    }
+
+    /// It was written so.
+    pub fn written(self, step: Option<Step>) -> Self {
+        Self { step, ..self }
     }
 
     pub fn bad(what: impl Into<String>, error: &s3::Error) -> Self {
         let problem = Problem { code: error.code().as_str(), message: s3::error::chain(error) };
-        Self { what: what.into(), bytes: 0, problem: Some(problem) }
+        Self { what: what.into(), bytes: 0, problem: Some(problem), step: None }
     }
 }
 
@@ -173,9 +181,10 @@ impl<'a> Walk<'a> {
         let mut stopped = false;
         let mut saves = interval(SAVES);
         saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while listing || !at_work.is_empty() {
+        let mut settling = Settling::new(self.estate, &self.area.bucket);
+        while listing || !at_work.is_empty() || !settling.is_empty() {
             tokio::select! {
-                next = objects.next(), if listing && at_work.len() < self.workers => match next {
+                next = objects.next(), if listing && at_work.len() < self.workers && !settling.is_full() => match next {
                     Some(Ok(one)) => {
                         // One that failed before stands before all that is still to come.
                         let number = order.begin(if is_named(&one) { None } else { Some(&one.key) });
@@ -188,40 +197,70 @@ impl<'a> Walk<'a> {
                     None => listing = false,
                 },
                 Some(done) = at_work.join_next(), if !at_work.is_empty() => {
-                    let (number, key, outcome) = done.context("a task broke")?;
-                    let failed = outcome.problem.is_some();
-                    self.tell(&key, outcome);
-                    let Some(checkpoint) = self.checkpoint else { continue };
-                    let failures = checkpoint.tried(&key, failed);
-                    if let Some(key) = order.end(number) {
-                        checkpoint.reached(key);
-                    }
-                    if failures >= FAILURES && listing {
-                        (listing, ended) = (false, Err(anyhow::anyhow!("{failures} objects could not be done. {AGAIN}")));
+                    let (number, key, mut outcome) = done.context("a task broke")?;
+                    if let Some(step) = outcome.step.take() {
+                        if let Some(checkpoint) = self.checkpoint {
+                            checkpoint.wrote(&step);
+                        }
+                        settling.push(Written { number, step, outcome });
+                    } else if let Some(why) = self.ended(&mut order, number, &key, outcome) && listing {
+                        (listing, ended) = (false, Err(why));
                     }
                 }
+                settled = settling.next(), if !settling.is_empty() => match settled {
+                    Ok(settled) => for (number, key, outcome) in settled {
+                        if let Some(checkpoint) = self.checkpoint {
+                            checkpoint.settled(&key);
+                        }
+                        let Some(outcome) = outcome else {
+                            // It is now what a client wrote meanwhile.
+                            let (again, key) = (work(named(key.clone())), key);
+                            at_work.spawn(async move { (number, key, again.await) });
+                            continue;
+                        };
+                        if let Some(why) = self.ended(&mut order, number, &key, outcome) && listing {
+                            (listing, ended) = (false, Err(why));
+                        }
+                    },
+                    // What waits is looked at by the next run.
+                    Err(why) => {
+                        (listing, ended) = (false, Err(why));
+                        settling.clear();
+                    }
+                },
                 () = stops.next() => {
                     if stopped {
-                        at_work.abort_all();
                         break;
                     }
                     (listing, stopped) = (false, true);
                     ended = Err(anyhow::anyhow!("stopped by a signal. {AGAIN}"));
                     grace.as_mut().reset(Instant::now() + GRACE);
                 }
-                () = &mut grace, if stopped => {
-                    at_work.abort_all();
-                    break;
-                }
+                () = &mut grace, if stopped => break,
                 _ = saves.tick(), if self.checkpoint.is_some() => self.save().await?,
             }
         }
         // Nothing writes any more when this is written.
+        settling.clear();
         at_work.shutdown().await;
         if ended.is_err() {
             self.save().await?;
         }
         ended
+    }
+
+    /// An object has been done, or could not be.
+    ///
+    /// Gives an error if too many could not.
+    fn ended(&self, order: &mut Order, number: u64, key: &str, outcome: Outcome) -> Option<anyhow::Error> {
+        let failed = outcome.problem.is_some();
+        self.tell(key, outcome);
+        let checkpoint = self.checkpoint?;
+        let failures = checkpoint.tried(key, failed);
+        if let Some(key) = order.end(number) {
+            checkpoint.reached(key);
+        }
+        (failures >= FAILURES).then(|| anyhow::anyhow!("{failures} objects could not be done. {AGAIN}"))
     }
 
     async fn save(&self) -> anyhow::Result<()> {
@@ -232,7 +271,7 @@ impl<'a> Walk<'a> {
     }
 
     fn tell(&self, key: &str, outcome: Outcome) {
-        let Outcome { what, bytes, problem } = outcome;
+        let Outcome { what, bytes, problem, step: _ } = outcome;
         if let Some(problem) = &problem {
             self.progress.problem(&format!("s3://{}/{key}", self.area.bucket.as_str()), problem);
         }

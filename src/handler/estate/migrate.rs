@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap};
 use super::super::{get, open};
 use super::bodies::{Span, Sum, broken};
 use super::kept::{Keeping, stored_length};
+use super::overtaken::Step;
 use super::parts::Journal;
 use super::{Estate, Rule, etag, key_of, refusal, retried, target, was_changed};
 use crate::auth::Payload;
@@ -48,10 +49,10 @@ pub struct How {
 }
 
 /// What became of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// It is what it should be now. Plaintext bytes.
-    Done(u64),
+    /// It is what it should be now. Plaintext bytes, and the versions where the store keeps them.
+    Done(u64, Option<Step>),
     /// It was already.
     Already,
     /// The rule for its key says otherwise: nothing is sealed there, or everything is.
@@ -83,7 +84,7 @@ impl Estate {
             return Ok(Moved::ByRule);
         }
         let Some(met) = self.head(target(bucket, &key, None)).await? else { return Ok(Moved::Gone) };
-        Ok(settled(&met, how.direction)?.unwrap_or(Moved::Done(listed.size)))
+        Ok(settled(&met, how.direction)?.unwrap_or(Moved::Done(listed.size, None)))
     }
 
     /// Seals or opens an object. `again`: it was tried before, and may have been written without a word of it.
@@ -138,17 +139,17 @@ impl Estate {
         let length =
             length.ok_or_else(|| Error::new(Code::InternalError, "The store gave an object no length."))?;
         let passage = Passage { estate: self, object, how, met: &met, length };
-        if length > how.part.min(WHOLE) {
-            passage.by_parts(journal).await?
-        } else {
-            passage.whole().await?
-        }
-        Ok(Moved::Done(length))
+        let written = match length > how.part.min(WHOLE) {
+            true => passage.by_parts(journal).await?,
+            false => passage.whole().await?,
+        };
+        Ok(Moved::Done(length, Step::of(object.1, &met, &written)))
     }
 }
 
 impl Passage<'_> {
-    async fn whole(&self) -> Result<()> {
+    /// The head of what was written.
+    async fn whole(&self) -> Result<HeaderMap> {
         let mut headers = self.kept(self.met).await?;
         if self.how.guard_put {
             headers.insert(header::IF_MATCH, etag(self.met)?);
@@ -162,7 +163,8 @@ impl Passage<'_> {
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
-        self.compare(answer.headers(), None, &read).await
+        self.compare(answer.headers(), None, &read).await?;
+        Ok(answer.into_parts().0.headers)
     }
 
     /// What is kept of the object with this head.

@@ -10,6 +10,7 @@ mod kept;
 mod look;
 mod migrate;
 mod old;
+mod overtaken;
 mod parts;
 mod probe;
 mod rotate;
@@ -26,6 +27,7 @@ pub use kept::Keeping;
 pub use look::Seen;
 pub use migrate::{Direction, How, Moved};
 pub use old::Old;
+pub use overtaken::Step;
 pub use parts::Journal;
 pub use probe::Guards;
 pub use rotate::{CopyBy, Rotated, Rotation};
@@ -40,7 +42,7 @@ use crate::body::{self, ByteBody, gather};
 use crate::operation::{Call, Operation};
 use crate::policy::{Permit, Policy};
 use crate::s3::listing::Listed;
-use crate::s3::multipart::{Completed, from_store};
+use crate::s3::multipart::error_code;
 use crate::s3::{Bucket, Code, Error, Key, Query, Result};
 
 const ANSWER_MAX: usize = 64 * 1024;
@@ -198,7 +200,7 @@ async fn found(store: StoreResponse) -> Result<Option<StoreResponse>> {
 async fn refusal(answer: Answer) -> Error {
     let status = answer.status();
     let text = gather(answer.into_body(), ANSWER_MAX).await.unwrap_or_default();
-    let code = from_store::<Completed>(&text).ok().and_then(|error| error.code);
+    let code = error_code(&text);
     let said = code.as_deref().unwrap_or("no code");
     let message = format!("The store answered {status} ({said}).");
     let passing = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;

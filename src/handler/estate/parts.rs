@@ -28,8 +28,8 @@ pub trait Journal: Sync {
 }
 
 impl Passage<'_> {
-    /// Writes the object by parts, and compares each.
-    pub(super) async fn by_parts(&self, journal: &impl Journal) -> Result<()> {
+    /// Writes the object by parts, and compares each. Gives the head of what was written.
+    pub(super) async fn by_parts(&self, journal: &impl Journal) -> Result<HeaderMap> {
         let (bucket, key) = self.object;
         let kept = self.kept(self.met).await?;
         let id = self.begin(kept.clone()).await?;
@@ -51,7 +51,8 @@ impl Passage<'_> {
             let written = &written;
             async move { self.compare(written, Some(span), &sum).await }
         });
-        compared.buffer_unordered(AT_ONCE).try_collect().await
+        let () = compared.buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(written)
     }
 
     async fn begin(&self, kept: HeaderMap) -> Result<String> {

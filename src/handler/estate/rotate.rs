@@ -12,6 +12,7 @@ use super::super::target::Target;
 use super::super::{open, sealing};
 use super::bodies::Span;
 use super::kept::{Keeping, stored_length};
+use super::overtaken::Step;
 use super::parts::{Journal, spans};
 use super::{ANSWER_MAX, Estate, Rule, etag, found, key_of, retried, target, was_changed};
 use crate::backend::{StoreBody, StoreHeaders, StoreRequest};
@@ -56,10 +57,10 @@ pub enum CopyBy {
 }
 
 /// What became of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotated {
-    /// Its key is under the EK now.
-    Done,
+    /// Its key is under the EK now. The versions, where the store keeps them.
+    Done(Option<Step>),
     /// It was already, under the EK's newest version.
     Already,
     /// It is under an EK that was not asked for.
@@ -103,7 +104,7 @@ impl Estate {
         let Some(envelope) = open::parsed(&met)? else { return Ok(Rotated::Plain) };
         let header = envelope.header();
         let under = rotation.is_under(header).then_some(Rotated::Already);
-        Ok(rotation.settled(header).or(under).unwrap_or(Rotated::Done))
+        Ok(rotation.settled(header).or(under).unwrap_or(Rotated::Done(None)))
     }
 
     /// Seals an object's key under the EK.
@@ -170,12 +171,12 @@ impl Estate {
                  to it, and run it with --unguarded.",
             ));
         }
-        match size > MAX_COPY || rotation.by == CopyBy::Parts {
+        let written = match size > MAX_COPY || rotation.by == CopyBy::Parts {
             true => copy.by_parts(headers, journal).await?,
             false => copy.whole(headers, kept.contains_key("x-amz-tagging")).await?,
-        }
+        };
         self.check(place, &before).await?;
-        Ok(Rotated::Done)
+        Ok(Rotated::Done(Step::of(key, &met, &written)))
     }
 
     fn given<'a>(&self, place: Target<'a>, met: &'a HeaderMap) -> open::Given<'a> {
@@ -223,7 +224,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    async fn whole(&self, mut headers: StoreHeaders, tags: bool) -> Result<()> {
+    /// The head of what was written.
+    async fn whole(&self, mut headers: StoreHeaders, tags: bool) -> Result<HeaderMap> {
         self.name_itself(&mut headers)?;
         let replace = HeaderValue::from_static("REPLACE");
         headers.set(HeaderName::from_static("x-amz-metadata-directive"), replace.clone());
@@ -233,10 +235,11 @@ impl Copy<'_> {
         }
         // A client may write between the look at the source and the end of the copy.
         headers.set(header::IF_MATCH, etag(self.met)?);
-        copied(self.estate.rooms.backend.send(self.request(Method::PUT, headers)).await?).await.map(drop)
+        Ok(copied(self.estate.rooms.backend.send(self.request(Method::PUT, headers)).await?).await?.0)
     }
 
-    async fn by_parts(&self, headers: StoreHeaders, journal: &impl Journal) -> Result<()> {
+    /// The head of what was written.
+    async fn by_parts(&self, headers: StoreHeaders, journal: &impl Journal) -> Result<HeaderMap> {
         let (bucket, key) = self.object;
         let backend = &self.estate.rooms.backend;
         let begin = self.request(Method::POST, headers).query(Query::from_pairs([("uploads", "")]));
@@ -253,7 +256,7 @@ impl Copy<'_> {
         done
     }
 
-    async fn fill(&self, id: &str) -> Result<()> {
+    async fn fill(&self, id: &str) -> Result<HeaderMap> {
         let parts: Vec<(u32, String)> = stream::iter((1..).zip(spans(self.size, PART)))
             .map(|(number, span)| async move {
                 Ok::<_, Error>((number, retried(|_| self.part(id, number, span)).await?))
@@ -265,9 +268,7 @@ impl Copy<'_> {
         let mut headers = StoreHeaders::default();
         headers.set(header::IF_MATCH, etag(self.met)?);
         let request = self.request(Method::POST, headers).query(Query::from_pairs([("uploadId", id)]));
-        copied(self.estate.rooms.backend.send(request.body(StoreBody::record(document))).await?)
-            .await
-            .map(drop)
+        Ok(copied(self.estate.rooms.backend.send(request.body(StoreBody::record(document))).await?).await?.0)
     }
 
     async fn part(&self, id: &str, number: u32, Span { start, end }: Span) -> Result<String> {
@@ -278,20 +279,21 @@ impl Copy<'_> {
         let number = number.to_string();
         let query = Query::from_pairs([("partNumber", number.as_str()), ("uploadId", id)]);
         let request = self.request(Method::PUT, headers).query(query);
-        copied(self.estate.rooms.backend.send(request).await?).await
+        Ok(copied(self.estate.rooms.backend.send(request).await?).await?.1)
     }
 }
 
-/// The ETag that a copy, or the completion of one, has in its document.
+/// The head of the answer to a copy, or the completion of one, and the ETag in its document.
 ///
 /// Errors: those that a store finds when it has already said 200 (S3's own way), too.
-async fn copied(store: crate::backend::StoreResponse) -> Result<String> {
+async fn copied(store: crate::backend::StoreResponse) -> Result<(HeaderMap, String)> {
     let gone = || Error::new(Code::NoSuchKey, "The object is gone.");
     let store = found(store).await?.ok_or_else(gone)?;
-    let text = gather(store.into_body(), ANSWER_MAX).await.map_err(body::Broken::Store)?;
+    let (head, document) = store.into_parts();
+    let text = gather(document, ANSWER_MAX).await.map_err(body::Broken::Store)?;
     let CopyResult { etag, code, .. } = from_store(&text)?;
     match (code, etag) {
-        (None, Some(etag)) => Ok(etag),
+        (None, Some(etag)) => Ok((head.headers, etag)),
         (Some(code), _) => {
             let known = Code::from_store(&code).unwrap_or(Code::InternalError);
             Err(Error::new(known, format!("The store did not copy the object: {code}.")))
