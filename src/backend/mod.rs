@@ -261,7 +261,7 @@ impl Backend {
         let again = request.repeat();
         let result = match self.attempt(request).await {
             Err(Error::Unreachable(why)) if again.is_some() && was_closed(&why) => {
-                self.attempt(again.expect("checked by the guard")).await
+                Box::pin(self.attempt(again.expect("checked by the guard"))).await
             }
             result => result,
         };

@@ -38,7 +38,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         Some(range) => Wish::Range(range),
         // Where a part begins is not known yet, and all of the object may be much.
         None if read.expects_sealed() && matches!(wish, Wish::Part(2..)) => {
-            return look_first(rooms, call, read, wish).await;
+            return Box::pin(look_first(rooms, call, read, wish)).await;
         }
         None if read.expects_sealed() => wish.sealed_guess(),
         None => wish,
@@ -48,7 +48,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         status if status.is_success() => {}
         // The store has nothing where the guess looked: with a sealed object that is so, a plain one is asked again.
         StatusCode::RANGE_NOT_SATISFIABLE if guess != Wish::Whole => {
-            return look_first(rooms, call, read, wish).await;
+            return Box::pin(look_first(rooms, call, read, wish)).await;
         }
         StatusCode::NOT_MODIFIED => return Ok(head::answer(store)),
         _ => return Ok(forward::answer(store)),
@@ -57,7 +57,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         // A store that sends all of it found that If-Range does not hold.
         let wish = if store.status() == StatusCode::PARTIAL_CONTENT { wish } else { wish.without_range() };
         return match sealed.composite.clone() {
-            Some(known) => get_composite(rooms, call, wish, sealed, known, store).await,
+            Some(known) => Box::pin(get_composite(rooms, call, wish, sealed, known, store)).await,
             None => sealed_object(rooms, call, wish, sealed, store).await,
         };
     }
@@ -66,7 +66,7 @@ pub(super) async fn get_object(rooms: &Rooms, call: &Call, read: Read) -> Result
         return plain_object(rooms, store, leave).await;
     }
     let (parts, _) = store.into_parts();
-    plain_range(rooms, call, wish, &parts.headers, leave).await
+    Box::pin(plain_range(rooms, call, wish, &parts.headers, leave)).await
 }
 
 /// A read of the object: the client's conditions and parameters, and what to read of it.
@@ -120,7 +120,7 @@ async fn sealed_object(
     if received.skip_to(wanted).is_err() {
         // The guess was made for a plain object.
         let met = store.headers().clone();
-        store = Target::of(call)?.again(rooms, &met, wanted).await?;
+        store = Box::pin(Target::of(call)?.again(rooms, &met, wanted)).await?;
         received = open::received(store.headers())?.0;
     }
     let skip = received.skip_to(wanted)?;
@@ -128,7 +128,7 @@ async fn sealed_object(
     let checksum_wanted = whole && wants_checksum(call.headers());
     let etag = store.headers().clone();
     let sealed_trailer = match checksum_wanted && !(with_trailer && total.chunks() == 1) {
-        true => Some(trailer_sum(rooms, call, &etag, &sealed).await?),
+        true => Some(Box::pin(trailer_sum(rooms, call, &etag, &sealed)).await?),
         false => None,
     };
     let opener = sealed.opened.into_opener(range)?;
@@ -184,7 +184,7 @@ async fn look_first(rooms: &Rooms, call: &Call, read: Read, wish: Wish) -> Resul
         let sealed = Sealed { received: open::received(store.headers())?.0, ..sealed };
         let store = StoreResponse::from_parts(parts, store.into_body());
         return match sealed.composite.clone() {
-            Some(known) => get_composite(rooms, call, wish, sealed, known, store).await,
+            Some(known) => Box::pin(get_composite(rooms, call, wish, sealed, known, store)).await,
             None => sealed_object(rooms, call, wish, sealed, store).await,
         };
     }

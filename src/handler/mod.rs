@@ -76,44 +76,57 @@ const READS: usize = 4;
 
 /// Runs a call that has leave.
 pub async fn run(rooms: &Arc<Rooms>, call: Call, permit: Permit, body: ByteBody) -> Result<Answer> {
+    // The future of a request is as long as its longest arm, and all of it is moved: so what is asked for seldom is boxed.
     match permit {
         Permit::Write(write) if call.operation() == Operation::PostObject => {
-            post::post_object(rooms, call, post::Leave::Sealed(write), body).await
+            Box::pin(post::post_object(rooms, call, post::Leave::Sealed(write), body)).await
         }
         Permit::Forward(leave) if call.operation() == Operation::PostObject => {
-            post::post_object(rooms, call, post::Leave::Plain(leave), body).await
+            Box::pin(post::post_object(rooms, call, post::Leave::Plain(leave), body)).await
         }
         Permit::Write(write) => put::put_object(rooms, call, write, body).await,
         Permit::Copy(copied) => match call.operation() {
-            Operation::UploadPartCopy => multipart::upload_part_copy(rooms, call, copied).await,
-            _ => copy::copy_object(rooms, call, copied).await,
+            Operation::UploadPartCopy => Box::pin(multipart::upload_part_copy(rooms, call, copied)).await,
+            _ => Box::pin(copy::copy_object(rooms, call, copied)).await,
         },
-        Permit::Begin(write) => multipart::create(rooms, &call, write).await,
-        Permit::Upload => multipart::run(rooms, call, body).await,
-        Permit::Encryption(settable) => encryption::run(rooms, call, settable, body).await,
+        Permit::Begin(write) => Box::pin(multipart::create(rooms, &call, write)).await,
+        Permit::Upload => Box::pin(multipart::run(rooms, call, body)).await,
+        Permit::Encryption(settable) => Box::pin(encryption::run(rooms, call, settable, body)).await,
         Permit::Read(read) => {
             let call = if read.expects_sealed() { call.without_encryption()? } else { call };
-            for _ in 1..READS {
-                match read_object(rooms, &call, read).await {
-                    Err(error) if error.code() == Code::ObjectReplaced => {}
-                    answer => return answer,
+            match read_object(rooms, &call, read).await {
+                Err(error) if error.code() == Code::ObjectReplaced => {
+                    Box::pin(read_again(rooms, &call, read)).await
                 }
+                answer => answer,
             }
-            read_object(rooms, &call, read).await
         }
-        Permit::List(view) => list::list(rooms, &call, view).await,
-        Permit::Delete(view) => delete::delete_objects(rooms, call, view, body).await,
+        Permit::List(view) => Box::pin(list::list(rooms, &call, view)).await,
+        Permit::Delete(view) => Box::pin(delete::delete_objects(rooms, call, view, body)).await,
         Permit::Forward(leave) if call.operation() == Operation::DeleteBucket => {
-            bucket::delete_bucket(rooms, call, leave, body).await
+            Box::pin(bucket::delete_bucket(rooms, call, leave, body)).await
         }
-        Permit::Forward(leave) => forward::forward(rooms, call, leave, body).await,
+        Permit::Forward(leave) => Box::pin(forward::forward(rooms, call, leave, body)).await,
     }
+}
+
+/// The other tries of a read whose object was replaced meanwhile.
+async fn read_again(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
+    for _ in 2..READS {
+        match read_object(rooms, call, read).await {
+            Err(error) if error.code() == Code::ObjectReplaced => {}
+            answer => return answer,
+        }
+    }
+    read_object(rooms, call, read).await
 }
 
 async fn read_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
     match call.operation() {
         Operation::HeadObject => head::head_object(rooms, call, read).await,
-        Operation::GetObjectAttributes => attributes::get_object_attributes(rooms, call, read).await,
+        Operation::GetObjectAttributes => {
+            Box::pin(attributes::get_object_attributes(rooms, call, read)).await
+        }
         _ => get::get_object(rooms, call, read).await,
     }
 }

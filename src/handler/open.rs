@@ -52,7 +52,7 @@ pub(super) async fn sealed(rooms: &Rooms, target: Target<'_>, stored: &HeaderMap
             (length, None)
         }
         Layout::Composite => {
-            let known = rooms.manifests.of(rooms, target, stored, &opened, total).await?;
+            let known = Box::pin(rooms.manifests.of(rooms, target, stored, &opened, total)).await?;
             (known.manifest.length(), Some(known))
         }
     };

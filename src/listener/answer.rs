@@ -33,5 +33,6 @@ async fn serve(app: &App, request: Request<ByteBody>, log: &mut Log) -> Result<A
     log.who(call.who());
     let permit = app.policy.decide(&call, &app.rooms).await?;
     log.permit(&permit);
-    handler::run(&app.rooms, call, permit, body).await
+    // Boxed, for the future of a request is moved as a whole more than once before it begins.
+    Box::pin(handler::run(&app.rooms, call, permit, body)).await
 }

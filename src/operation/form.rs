@@ -62,7 +62,7 @@ pub async fn read_form(
     if matches!(call.who, Who::Trusted) {
         refuse_pages(&call.headers)?;
     }
-    let form = read_fields(Checked::new(body, payload, idle)?, &content_type).await?;
+    let form = Box::pin(read_fields(Checked::new(body, payload, idle)?, &content_type)).await?;
     if form.fields.get("bucket").is_some_and(|named| named != bucket.as_str()) {
         return Err(Error::new(
             Code::AccessDenied,
