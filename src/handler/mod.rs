@@ -94,11 +94,12 @@ pub async fn run(rooms: &Arc<Rooms>, call: Call, permit: Permit, body: ByteBody)
         Permit::Encryption(settable) => Box::pin(encryption::run(rooms, call, settable, body)).await,
         Permit::Read(read) => {
             let call = if read.expects_sealed() { call.without_encryption()? } else { call };
-            match read_object(rooms, &call, read).await {
-                Err(error) if error.code() == Code::ObjectReplaced => {
-                    Box::pin(read_again(rooms, &call, read)).await
+            let mut tries = 1;
+            loop {
+                match read_object(rooms, &call, read).await {
+                    Err(error) if error.code() == Code::ObjectReplaced && tries < READS => tries += 1,
+                    answer => return answer,
                 }
-                answer => answer,
             }
         }
         Permit::List(view) => Box::pin(list::list(rooms, &call, view)).await,
@@ -108,17 +109,6 @@ pub async fn run(rooms: &Arc<Rooms>, call: Call, permit: Permit, body: ByteBody)
         }
         Permit::Forward(leave) => Box::pin(forward::forward(rooms, call, leave, body)).await,
     }
-}
-
-/// The other tries of a read whose object was replaced meanwhile.
-async fn read_again(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {
-    for _ in 2..READS {
-        match read_object(rooms, call, read).await {
-            Err(error) if error.code() == Code::ObjectReplaced => {}
-            answer => return answer,
-        }
-    }
-    read_object(rooms, call, read).await
 }
 
 async fn read_object(rooms: &Rooms, call: &Call, read: Read) -> Result<Answer> {

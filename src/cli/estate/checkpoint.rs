@@ -81,7 +81,7 @@ impl Checkpoint {
             // A client's write may still have been waiting when that run was ended.
             tokio::time::sleep(LEAST).await;
             let what = "what an earlier run wrote can't be looked at again";
-            for (key, removed) in retried(|_| estate.settle(&area.bucket, &written)).await.context(what)? {
+            for (key, removed) in estate.settle(&area.bucket, &written).await.context(what)? {
                 match removed {
                     // It is plain again, and may stand before `after`.
                     Ok(()) => drop(saved.failed.insert(key)),

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::walk::Outcome;
-use crate::handler::estate::{Estate, Step, retried};
+use crate::handler::estate::{Estate, Step};
 use crate::s3::{self, Bucket, Code};
 
 /// What was written that long ago is looked at. A client's write that waits for its turn at MinIO asks for it each quarter of a
@@ -78,7 +78,7 @@ impl Settling {
             let batch: Vec<Written> = self.waiting.drain(..due).map(|(_, written)| written).collect();
             let steps: Vec<Step> = batch.iter().map(|written| written.step.clone()).collect();
             let (estate, bucket) = (self.estate.clone(), self.bucket.clone());
-            let look = tokio::spawn(async move { retried(|_| estate.settle(&bucket, &steps)).await });
+            let look = tokio::spawn(async move { estate.settle(&bucket, &steps).await });
             self.looking = Some((batch, look));
         }
         let (_, look) = self.looking.as_mut().expect("put there if it was not");

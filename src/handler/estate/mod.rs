@@ -153,6 +153,14 @@ impl Estate {
             .set("x-amz-checksum-mode".parse().expect("a name"), HeaderValue::from_static("ENABLED"));
         found(self.rooms.backend.send(request).await?).await.map(|store| Some(store?.into_parts().0.headers))
     }
+
+    /// Deletes a version.
+    ///
+    /// Errors: AccessDenied for one under a lock, those of the store.
+    async fn delete(&self, version: Target<'_>) -> Result<()> {
+        let store = self.rooms.backend.send(version.request(Method::DELETE)).await?;
+        if store.status().is_success() { Ok(()) } else { Err(refusal(store).await) }
+    }
 }
 
 /// Whether a bucket keeps versions.

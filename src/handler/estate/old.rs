@@ -6,7 +6,7 @@ use http::header;
 use super::super::{get, open};
 use super::bodies::broken;
 use super::migrate::Direction;
-use super::{Estate, found, key_of, refusal, target};
+use super::{Estate, found, key_of, target};
 use crate::body;
 use crate::s3::listing::Listed;
 use crate::s3::range::RangeSpec;
@@ -56,7 +56,7 @@ impl Estate {
             let (first, _) = body::peek(store.into_body(), MAGIC_LEN as usize).await.map_err(broken)?;
             get::refuse_magic(&first)?;
         }
-        let store = self.rooms.backend.send(place.request(Method::DELETE)).await?;
-        if store.status().is_success() { Ok(Old::Removed) } else { Err(refusal(store).await) }
+        self.delete(place).await?;
+        Ok(Old::Removed)
     }
 }

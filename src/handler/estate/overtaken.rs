@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Estate, may_pass, refusal, retried, target};
+use super::{Estate, may_pass, retried, target};
 use crate::s3::listing::Listed;
 use crate::s3::{Bucket, Error, Key, Result};
 
@@ -57,7 +57,7 @@ impl Estate {
     /// Removes those of our versions that stand before a client's write. By key, whether that could be done; whoever is not
     /// named has overtaken nobody.
     ///
-    /// Errors: those of the store where it can't be seen.
+    /// Errors: those of the store where it can't be seen. Not to be asked again for the same: what was removed then shows no more.
     pub async fn settle(&self, bucket: &Bucket, steps: &[Step]) -> Result<BTreeMap<String, Result<()>>> {
         let mut open: BTreeMap<&str, &Step> = steps.iter().map(|step| (&*step.key, step)).collect();
         let mut settled = BTreeMap::new();
@@ -108,15 +108,10 @@ impl Estate {
     /// Removes the version that was written. That which it was made from is there.
     async fn take_back(&self, bucket: &Bucket, step: &Step) -> Result<()> {
         let Some(key) = Key::parse(&step.key) else { return Ok(()) };
-        let place = target(bucket, &key, Some(&step.to));
-        let store = self.rooms.backend.send(place.request(Method::DELETE)).await?;
-        if store.status().is_success() {
-            return Ok(());
-        }
-        let why = refusal(store).await;
-        if may_pass(&why) {
-            return Err(why);
-        }
+        let why = match self.delete(target(bucket, &key, Some(&step.to))).await {
+            Err(why) if !may_pass(&why) => why,
+            done => return done,
+        };
         let message = format!(
             "A client wrote while the version {} was made from {}, and the store has put the client's behind it, where it can't be \
              removed. What the client wrote is the newest version but that one: copy it to the top.",
