@@ -27,6 +27,9 @@ use tower_service::Service as _;
 use crate::body::{BoxError, ByteBody};
 use crate::net::{BUFFER, Connector, POOL_IDLE};
 
+/// How often those are looked at that carry nothing.
+const SWEPT_EACH: Duration = Duration::from_secs(1);
+
 /// All connections to the store.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Pool>);
@@ -40,7 +43,7 @@ struct Pool {
 #[derive(Default)]
 struct Idle {
     lines: HashMap<Authority, Vec<(Instant, Line)>>,
-    /// Somebody looks for those that have been idle for too long.
+    /// They are looked at, from the first one on.
     swept: bool,
 }
 
@@ -61,6 +64,12 @@ impl Line {
         {
             self.connection = None;
         }
+    }
+
+    /// Whether it can carry a request, as far as is known without waiting.
+    fn is_open(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Whether it can carry a request now.
@@ -144,21 +153,15 @@ impl Pool {
     }
 }
 
-/// Closes what carries nothing for too long, as long as there is any.
+/// Closes what carries nothing for too long, and what the store has closed, or has sent something on that nobody asked for.
 async fn sweep(pool: Weak<Pool>) {
-    const EACH: Duration = Duration::from_secs(POOL_IDLE.as_secs() / 4);
     loop {
-        sleep(EACH).await;
+        sleep(SWEPT_EACH).await;
         let Some(pool) = pool.upgrade() else { return };
-        let mut idle = pool.idle();
-        idle.lines.retain(|_, lines| {
-            lines.retain(|(since, _)| since.elapsed() < POOL_IDLE);
+        pool.idle().lines.retain(|_, lines| {
+            lines.retain_mut(|(since, line)| since.elapsed() < POOL_IDLE && line.is_open());
             !lines.is_empty()
         });
-        if idle.lines.is_empty() {
-            idle.swept = false;
-            return;
-        }
     }
 }
 
@@ -213,9 +216,7 @@ impl Drop for Answering {
         // What is left of an answer, or of a request, nobody moves on: such a connection can't carry another.
         let ended = self.ended || self.body.is_end_stream();
         let Some(mut line) = self.line.take().filter(|_| ended) else { return };
-        line.drive(&mut Context::from_waker(Waker::noop()));
-        if line.connection.is_some()
-            && line.sender.is_ready()
+        if line.is_open()
             && let Some(pool) = self.pool.upgrade()
         {
             pool.give_back(line);
