@@ -1,4 +1,5 @@
-//! The one HTTPS client: roots, client certificate, connect timeout, connection pool. For the store and for every KMS.
+//! HTTPS to whomever s3veil asks: roots, client certificate, connect timeout. And the client of KMSs and traces, with its pool;
+//! the store's connections are its own (`backend/line.rs`).
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
