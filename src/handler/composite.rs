@@ -23,6 +23,9 @@ use crate::seal::{
 /// Parts of which manifests are remembered, in all objects together: some 20 MiB.
 const PARTS: u64 = 200_000;
 
+/// What a manifest costs beside its parts, in parts.
+const BESIDE: u32 = 10;
+
 /// What is asked of an object's end at first: all of the block, where there are up to some thousand parts.
 const TAIL: u64 = 128 * 1024;
 
@@ -48,7 +51,7 @@ pub(super) struct Known {
 
 impl Default for Manifests {
     fn default() -> Self {
-        let weigh = |_: &Id, known: &Arc<Known>| known.manifest.parts().len() as u32;
+        let weigh = |_: &Id, known: &Arc<Known>| known.manifest.parts().len() as u32 + BESIDE;
         Self {
             known: Cache::builder().max_capacity(PARTS).weigher(weigh).build(),
             last: Cache::new(PARTS / 16),
@@ -71,7 +74,20 @@ impl Manifests {
 
     /// Another kind of object is there by now: nothing is guessed of it.
     pub(super) fn forget(&self, target: Target<'_>) {
-        self.last.invalidate(&place(target));
+        if let Some(replaced) = self.last.remove(&place(target)) {
+            self.known.invalidate(&replaced);
+        }
+    }
+
+    /// This one is there by now. One that it has replaced is met no more, but as a copy: that is read anew.
+    fn met(&self, target: Target<'_>, id: Id) {
+        let place = place(target);
+        match self.last.get(&place) {
+            Some(before) if before == id => return,
+            Some(replaced) => self.known.invalidate(&replaced),
+            None => {}
+        }
+        self.last.insert(place, id);
     }
 
     /// The manifest of an object of this size, whose key is open.
@@ -84,7 +100,7 @@ impl Manifests {
         size: SealedLen,
     ) -> Result<Arc<Known>> {
         let id = (opened.commitment(), size.get());
-        self.last.insert(place(target), id);
+        self.met(target, id);
         if let Some(known) = self.known.get(&id) {
             return Ok(known);
         }

@@ -51,10 +51,11 @@ const PARAMETERS: [&str; 16] = [
     "allow-unordered",
 ];
 
-/// Sizes found by a look: bucket, key, version, ETag → plaintext bytes, or `None` for a plain object.
-pub struct Sizes(Cache<Seen, Option<u64>>);
+/// Sizes found by a look: bucket, key, version → ETag, and plaintext bytes, or `None` for a plain object. What has been replaced
+/// is not kept: its ETag is never listed again.
+pub struct Sizes(Cache<Place, (String, Option<u64>)>);
 
-type Seen = (Bucket, String, Option<String>, String);
+type Place = (Bucket, String, Option<String>);
 
 impl Sizes {
     /// A cache of so many entries.
@@ -208,8 +209,8 @@ impl Look {
 
     async fn by_look(&self, entry: &Entry) -> std::result::Result<Option<u64>, BoxError> {
         let etag = entry.etag.clone().unwrap_or_default();
-        let seen = (self.bucket.clone(), entry.key.clone(), entry.version_id.clone(), etag);
-        if let Some(size) = self.rooms.sizes.0.get(&seen) {
+        let place = (self.bucket.clone(), entry.key.clone(), entry.version_id.clone());
+        if let Some((_, size)) = self.rooms.sizes.0.get(&place).filter(|(seen, _)| *seen == etag) {
             return Ok(size);
         }
         let Some(key) = Key::parse(&entry.key) else { return Ok(None) };
@@ -231,13 +232,13 @@ impl Look {
         let version = entry.version_id.as_deref();
         let target = Target { bucket: &self.bucket, key: &key, version, who: &self.who, customer: None };
         let size = self.length(target, store.headers()).await;
-        let name = seen.3.len() + seen.2.as_ref().map_or(0, String::len);
+        let name = etag.len() + version.map_or(0, str::len);
         // The look may have met a newer object than the listing; then it says nothing of this ETag.
         if name <= MAX_NAME
             && store.headers().get(header::ETAG).map(HeaderValue::as_bytes).map(trimmed)
-                == Some(trimmed(seen.3.as_bytes()))
+                == Some(trimmed(etag.as_bytes()))
         {
-            self.rooms.sizes.0.insert(seen, size);
+            self.rooms.sizes.0.insert(place, (etag, size));
         }
         Ok(size)
     }
