@@ -216,3 +216,41 @@ pub(super) fn describe(
         response::add_checksum_text(headers, algorithm, &value, kind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Who;
+    use crate::seal::{Part, PartNumber, PlainLen};
+
+    fn known() -> Arc<Known> {
+        let part =
+            Part { number: PartNumber::new(1).unwrap(), length: PlainLen::new(1).unwrap(), checksum: None };
+        let manifest = Manifest::new(vec![part], None, [0; 32]).unwrap();
+        Arc::new(Known { manifest: Arc::new(manifest), salts: Mutex::default() })
+    }
+
+    #[test]
+    fn of_what_was_replaced_nothing_is_kept() {
+        let manifests = Manifests::default();
+        let (bucket, key) = (Bucket::parse("bucket").unwrap(), Key::parse("key").unwrap());
+        let at =
+            |version| Target { bucket: &bucket, key: &key, version, who: &Who::Anonymous, customer: None };
+        let meet = |version, id: u8| {
+            let id = ([id; 32], 1);
+            manifests.met(at(version), id);
+            manifests.known.insert(id, known());
+        };
+        let kept = || (1..5).filter(|id| manifests.known.contains_key(&([*id; 32], 1))).collect::<Vec<_>>();
+        meet(None, 1);
+        meet(None, 1);
+        meet(Some("v"), 2);
+        assert_eq!(kept(), [1, 2], "each version is an object");
+        meet(None, 3);
+        assert_eq!(kept(), [2, 3]);
+        manifests.forget(at(None));
+        assert_eq!(kept(), [2]);
+        meet(None, 4);
+        assert_eq!(kept(), [2, 4]);
+    }
+}
