@@ -3,7 +3,7 @@
 //! Without it a store that answers early closes the connection under the body, and its answer may be lost.
 //! Source: RFC 9110, section 10.1.1.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
@@ -38,7 +38,11 @@ pub(super) fn expect_continue(request: Request<ByteBody>, length: u64) -> Reques
     }
     let (go, gone) = oneshot::channel();
     let wait: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-        timeout(PATIENCE, gone).await.ok();
+        // Whoever could give the sign goes with the answer. After that nobody wants the body: to read it now would ask a
+        // client for it that is being refused.
+        if let Ok(Err(_)) = timeout(PATIENCE, gone).await {
+            pending::<()>().await;
+        }
     });
     let mut request = request.map(|inner| Patient { inner, wait: Some(wait) }.boxed_unsync());
     request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
@@ -74,5 +78,36 @@ impl Body for Patient {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long a body waits before it is read; none if it is not within a minute.
+    async fn waits(sign: impl FnOnce(&mut Request<ByteBody>)) -> Option<Duration> {
+        let piece =
+            futures_util::stream::once(async { Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))) });
+        let mut request = expect_continue(Request::new(StreamBody::new(piece).boxed_unsync()), FROM);
+        assert_eq!(request.headers()[EXPECT], "100-continue");
+        sign(&mut request);
+        let begun = Instant::now();
+        timeout(Duration::from_secs(60), request.body_mut().frame()).await.ok().map(|_| begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_store_is_not_waited_for_long() {
+        let waited = waits(|_| {}).await.unwrap();
+        assert!((PATIENCE..2 * PATIENCE).contains(&waited), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_an_answer_is_there_the_body_is_left_alone() {
+        // The callback goes with the answer's head.
+        assert_eq!(waits(|request| request.extensions_mut().clear()).await, None);
     }
 }
