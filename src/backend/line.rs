@@ -229,6 +229,7 @@ impl Drop for Answering {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "bodies in these tests are short")]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
