@@ -121,14 +121,13 @@ impl Lane {
         }
     }
 
-    /// Nothing is at work any more, and no client is connected; each connection to the store is whole, or gone.
+    /// Nothing is at work any more, and no client is connected.
     pub async fn quiet(&self) {
         let begun = Instant::now();
         while at_work(&self.proxy.app) != [0; 3] {
             assert!(begun.elapsed() < PATIENCE, "{:?}", at_work(&self.proxy.app));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.settle(3).await;
     }
 }
 
