@@ -72,22 +72,20 @@ impl Manifests {
         Some(RangeSpec::FromTo(sealed.start(), sealed.end() - 1))
     }
 
-    /// Another kind of object is there by now: nothing is guessed of it.
+    /// Another object is there by now: nothing is guessed of it, and nothing kept of the one before it.
     pub(super) fn forget(&self, target: Target<'_>) {
         if let Some(replaced) = self.last.remove(&place(target)) {
             self.known.invalidate(&replaced);
         }
     }
 
-    /// This one is there by now. One that it has replaced is met no more, but as a copy: that is read anew.
+    /// This one is there by now. One that it has replaced is met no more, but as a copy or an older version: that is read anew.
     fn met(&self, target: Target<'_>, id: Id) {
         let place = place(target);
-        match self.last.get(&place) {
-            Some(before) if before == id => return,
-            Some(replaced) => self.known.invalidate(&replaced),
-            None => {}
+        if self.last.get(&place) != Some(id) {
+            self.forget(target);
+            self.last.insert(place, id);
         }
-        self.last.insert(place, id);
     }
 
     /// The manifest of an object of this size, whose key is open.
