@@ -66,9 +66,11 @@ async fn nothing_is_left_of_thousands() {
     let program = Program::start(&file);
     let to = program.address;
     assert_eq!(put(to, "/b/k", &pattern(150_000)).await.status, 200);
+    // One connection to the store is left, which a whole answer was the last to come on.
     let settled = async || {
         let begun = Instant::now();
-        while gauges(admin).await != [0, 0] || relay.live() > 1 {
+        assert!(get(to, "/b/k").await.bytes() == pattern(150_000));
+        while gauges(admin).await != [0, 0] || relay.live() != 1 {
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?} {}", gauges(admin).await, relay.live());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -77,7 +79,13 @@ async fn nothing_is_left_of_thousands() {
         round(to, &relay).await;
     }
     settled().await;
-    let (memory, files) = (program.memory(), program.files());
+    // The least of some looks: the connection that metrics were asked on may still be closing.
+    let mut files = program.files();
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        files = files.min(program.files());
+    }
+    let memory = program.memory();
     for _ in 0..MORE {
         round(to, &relay).await;
     }
@@ -85,6 +93,9 @@ async fn nothing_is_left_of_thousands() {
     let (memory, grown) = (memory, program.memory().saturating_sub(memory));
     println!("{memory} KiB after {} faults, {grown} KiB more after {} more", FIRST * ROUND, MORE * ROUND);
     assert!(grown * 1024 < (MORE * ROUND) as u64 * LEFT, "{grown} KiB more");
-    assert!(program.files() <= files, "{} files, not {files}", program.files());
-    assert!(get(to, "/b/k").await.bytes() == pattern(150_000));
+    let begun = Instant::now();
+    while program.files() > files {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} files, not {files}", program.files());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
