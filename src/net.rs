@@ -1,4 +1,5 @@
-//! The one HTTPS client: roots, client certificate, connect timeout, connection pool. For the store and for every KMS.
+//! HTTPS to whomever s3veil asks: roots, client certificate, connect timeout. And the client of KMSs and traces, with its pool;
+//! the store's connections are its own (`backend/line.rs`).
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::body::ByteBody;
 pub type Connector = HttpsConnector<HttpConnector>;
 
 /// An idle connection is given up before the usual stores do, so that few requests meet a closing one.
-const POOL_IDLE: Duration = Duration::from_secs(20);
+pub const POOL_IDLE: Duration = Duration::from_secs(20);
 
 /// Read and write buffer of a connection, in bytes: two chunks. Larger ones save system calls; but as many as six are
 /// alive in one transfer, each pinned by the piece that was read into it (docs/performance.md).
@@ -68,18 +69,23 @@ impl Identity {
 ///
 /// Errors: a message that names the key `ca_file`, the file and the remedy.
 pub fn client(config: NetConfig) -> Result<Client<Connector, ByteBody>, String> {
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .http1_max_buf_size(BUFFER)
+        .build(connector(config)?))
+}
+
+/// What connects.
+///
+/// Errors: the same.
+pub fn connector(config: NetConfig) -> Result<Connector, String> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(config.connect_timeout));
     let tls = tls(config.ca_file.as_deref(), config.identity)?;
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .http1_max_buf_size(BUFFER)
-        .build(connector))
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http))
 }
 
 /// How s3veil speaks TLS to any peer: TLS 1.2 or later, the certificate checked against `ca_file` or the system's roots.

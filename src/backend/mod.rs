@@ -6,6 +6,7 @@ mod credentials;
 mod expect;
 mod framing;
 mod health;
+mod line;
 mod pace;
 mod request;
 mod timeout;
@@ -25,7 +26,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use hyper_util::client::legacy::Client;
 use serde::Deserialize;
 use tracing::Instrument as _;
 use tracing::field::Empty;
@@ -34,11 +34,12 @@ use crate::aws::credentials::Credentials;
 use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
 use crate::metrics::StoreMetrics;
-use crate::net::{Connector, NetConfig, root_files};
+use crate::net::{NetConfig, connector, root_files};
 use body::Payload;
 use credentials::{ForRequest, StoreCredentials};
 use expect::expect_continue;
 use health::Known;
+use line::Lines;
 use timeout::Progress;
 
 /// The store as typed in `proxy.toml`.
@@ -148,7 +149,7 @@ pub type StoreResponse = Response<ByteBody>;
 
 /// The client of the store: one pool of connections, every request signed.
 pub struct Backend {
-    client: Client<Connector, ByteBody>,
+    lines: Lines,
     scheme: Scheme,
     authority: String,
     region: String,
@@ -203,7 +204,7 @@ impl Config {
             chosen => chosen,
         };
         Ok(Backend {
-            client: crate::net::client(net).map_err(|why| format!("store.{why}"))?,
+            lines: Lines::new(connector(net).map_err(|why| format!("store.{why}"))?),
             scheme,
             authority,
             region: self.region,
@@ -305,12 +306,12 @@ impl Backend {
         progress: Arc<Progress>,
     ) -> Result<StoreResponse, Error> {
         tokio::select! {
-            response = self.client.request(request) => match response {
+            response = self.lines.request(request) => match response {
                 Ok(response) if leads_elsewhere(response.status()) => {
                     Err(Error::Elsewhere(response.status(), elsewhere(response.headers())))
                 }
                 Ok(response) => Ok(response.map(|body| IdleBody::boxed(body, self.idle))),
-                Err(why) => Err(Error::Unreachable(why.into())),
+                Err(why) => Err(Error::Unreachable(why)),
             },
             () = progress.stalled(self.idle) => Err(Error::Timeout),
         }

@@ -74,6 +74,8 @@ pub(super) struct Sent {
     all: IntCounter,
     /// Bytes that the answer has announced and the client has not had; none where it does not say.
     left: Option<u64>,
+    /// Why it breaks off, once that is known.
+    broken: Option<BoxError>,
     /// Gone once the request has ended.
     log: Option<Log>,
 }
@@ -88,7 +90,8 @@ pub(super) enum End<'a> {
 impl Sent {
     /// `length`: what the answer announces, in bytes.
     pub(super) fn boxed(inner: ByteBody, length: Option<u64>, all: IntCounter, log: Log) -> ByteBody {
-        Self { inner, count: Count::default(), all, left: length, log: Some(log) }.boxed_unsync()
+        Self { inner, count: Count::default(), all, left: length, broken: None, log: Some(log) }
+            .boxed_unsync()
     }
 
     fn end(&mut self, end: End<'_>) {
@@ -106,20 +109,32 @@ impl Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(bytes) = frame.data_ref() {
-                    self.count.add(bytes, &self.all);
-                    let passed = bytes.len() as u64;
-                    self.left = self.left.map(|left| left.saturating_sub(passed));
-                }
-            }
-            Poll::Ready(Some(Err(why))) => self.end(End::Broken(why)),
-            Poll::Ready(None) => self.end(End::Whole),
-            Poll::Pending => {}
+        if let Some(why) = self.broken.take() {
+            self.end(End::Broken(&why));
+            return Poll::Ready(Some(Err(why)));
         }
-        polled
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Err(why))) => {
+                // What came before it is not sent yet, the head perhaps neither: an error would take them along.
+                self.broken = Some(why);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => {
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Some(bytes) = frame.data_ref() {
+                            self.count.add(bytes, &self.all);
+                            let passed = bytes.len() as u64;
+                            self.left = self.left.map(|left| left.saturating_sub(passed));
+                        }
+                    }
+                    Poll::Ready(None) => self.end(End::Whole),
+                    _ => {}
+                }
+                polled
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -135,6 +150,9 @@ impl Drop for Sent {
     fn drop(&mut self) {
         // Whoever sends a body with a length does not ask for more once it has passed, nor for one that has none.
         let whole = self.left == Some(0) || self.inner.is_end_stream();
+        if let Some(why) = self.broken.take() {
+            return self.end(End::Broken(&why));
+        }
         self.end(if whole { End::Whole } else { End::Left });
     }
 }

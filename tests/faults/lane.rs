@@ -121,13 +121,14 @@ impl Lane {
         }
     }
 
-    /// Nothing is at work any more, and no client is connected.
+    /// Nothing is at work any more, and no client is connected; each connection to the store is whole, or gone.
     pub async fn quiet(&self) {
         let begun = Instant::now();
         while at_work(&self.proxy.app) != [0; 3] {
             assert!(begun.elapsed() < PATIENCE, "{:?}", at_work(&self.proxy.app));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.settle(3).await;
     }
 }
 
