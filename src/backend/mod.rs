@@ -9,6 +9,7 @@ mod health;
 mod line;
 mod pace;
 mod request;
+mod socket;
 mod timeout;
 
 pub use body::StoreBody;
@@ -413,9 +414,14 @@ fn elsewhere(headers: &HeaderMap) -> String {
 }
 
 /// The store closed the connection before it answered: with keep-alive that happens when an idle connection is
-/// reused in the moment in which the store gives it up.
+/// reused in the moment in which the store gives it up. What it does not read any more the system answers with a reset.
 fn was_closed(why: &crate::body::BoxError) -> bool {
-    in_chain(why.as_ref(), |error| error.is_incomplete_message() || error.is_canceled())
+    use std::io::{Error, ErrorKind};
+
+    in_chain(why.as_ref(), |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled())
+        || in_chain(why.as_ref(), |error: &Error| {
+            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        })
 }
 
 /// Whether the request ended because its own body did: a client that went away, or sent what it did not announce.
@@ -423,8 +429,11 @@ fn broken_by_body(why: &crate::body::BoxError) -> bool {
     in_chain(why.as_ref(), hyper::Error::is_user)
 }
 
-/// Whether an error of hyper's is such a one, among the causes.
-fn in_chain(why: &(dyn std::error::Error + 'static), is: impl Fn(&hyper::Error) -> bool) -> bool {
+/// Whether an error of this type is such a one, among the causes.
+fn in_chain<E: std::error::Error + 'static>(
+    why: &(dyn std::error::Error + 'static),
+    is: impl Fn(&E) -> bool,
+) -> bool {
     let mut cause = Some(why);
     while let Some(error) = cause {
         if error.downcast_ref().is_some_and(&is) {
