@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::lane::{ALL, Lane, Operation, PATIENCE};
-use crate::relay::{Changed, Message};
+use crate::relay::{self, Changed, Kind, Message, Way};
 use crate::support::client::{get, send};
 use crate::support::memory::Fault;
 use crate::support::upload::inner;
@@ -247,6 +247,22 @@ async fn a_write_under_a_condition_is_asked_once() {
         let headers: Vec<_> = [source].into_iter().chain(condition).collect();
         assert_eq!(send(to, "PUT", path, &headers, b"").await.status, 200);
         assert_eq!(get(to, path).await.bytes(), get(to, "/b/source").await.bytes());
+    }
+    lane.quiet().await;
+}
+
+/// Whether the store closes a connection before it has answered, or resets it, and wherever in the answer's head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_is_asked_again_after_a_reset_as_after_an_end() {
+    let lane = Lane::start().await;
+    let to = lane.proxy.address;
+    for kind in [Kind::Close, Kind::Reset] {
+        for at in [0, 1, 20] {
+            lane.relay.arm(Some(relay::Fault { way: Way::Answering, at, kind, always: false }));
+            let reply = get(to, "/b/k").await;
+            assert_eq!(lane.relay.disarm().0, 1, "{kind:?} at {at}");
+            assert_eq!(reply.status, 200, "{kind:?} at {at}: {}", reply.code());
+        }
     }
     lane.quiet().await;
 }
