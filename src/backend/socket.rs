@@ -20,7 +20,7 @@ type Inner = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// A connection's bytes.
 pub(super) struct Socket {
     inner: Inner,
-    idle: Look,
+    look: Look,
 }
 
 /// Whether a reader wants to know at once if the other side has closed the connection.
@@ -39,8 +39,8 @@ impl Look {
 
 impl Socket {
     /// One whose reader says through this when it wants to know.
-    pub fn new(inner: Inner, idle: Look) -> Self {
-        Self { inner, idle }
+    pub fn new(inner: Inner, look: Look) -> Self {
+        Self { inner, look }
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -64,7 +64,7 @@ impl Read for Socket {
         into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, into);
-        if polled.is_pending() && self.idle.0.load(Ordering::Relaxed) && !self.is_silent() {
+        if polled.is_pending() && self.look.0.load(Ordering::Relaxed) && !self.is_silent() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         polled
