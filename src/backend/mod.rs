@@ -414,13 +414,17 @@ fn elsewhere(headers: &HeaderMap) -> String {
 }
 
 /// The store closed the connection before it answered: with keep-alive that happens when an idle connection is
-/// reused in the moment in which the store gives it up. What it does not read any more the system answers with a reset.
+/// reused in the moment in which the store gives it up. What it does not read any more the system answers with a reset, and
+/// in TLS an end without a goodbye is an error of its own.
 fn was_closed(why: &crate::body::BoxError) -> bool {
     use std::io::{Error, ErrorKind};
 
     in_chain(why.as_ref(), |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled())
         || in_chain(why.as_ref(), |error: &Error| {
-            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+            )
         })
 }
 
@@ -442,4 +446,22 @@ fn in_chain<E: std::error::Error + 'static>(
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_closed_is_told_from_a_store_that_is_away() {
+        let closed = |kind: ErrorKind| was_closed(&Error::from(kind).into());
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
+            assert!(closed(kind), "{kind}");
+        }
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::TimedOut] {
+            assert!(!closed(kind), "{kind}");
+        }
+    }
 }
