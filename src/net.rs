@@ -137,6 +137,11 @@ pub fn refuses_certificate(why: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// Those of this kind among an error and its causes.
+pub fn among<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a T> {
+    std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref())
+}
+
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {

@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::Mutex;
 
 use super::credentials::{CredentialsConfig, RoleConfig, WatchedCredentials};
+use crate::net::among;
 
 /// The name of s3veil in AWS's logs, and of its sessions in a role.
 const NAME: &str = "s3veil";
@@ -175,13 +176,6 @@ pub fn metadata_is_away(why: &CredentialsError) -> bool {
 /// Whether a failure is that of a connection.
 pub fn has_no_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     among::<ConnectorError>(error).next().is_some()
-}
-
-/// Those of this kind among an error and its causes.
-pub fn among<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a T> {
-    std::iter::successors(Some(error), |error| error.source()).filter_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

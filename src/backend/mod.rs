@@ -35,7 +35,7 @@ use crate::aws::credentials::Credentials;
 use crate::aws::sign::{BodyHash, SignError, sign_request};
 use crate::body::ByteBody;
 use crate::metrics::StoreMetrics;
-use crate::net::{NetConfig, connector, root_files};
+use crate::net::{NetConfig, among, connector, root_files};
 use body::Payload;
 use credentials::{ForRequest, StoreCredentials};
 use expect::expect_continue;
@@ -419,8 +419,8 @@ fn elsewhere(headers: &HeaderMap) -> String {
 fn was_closed(why: &crate::body::BoxError) -> bool {
     use std::io::{Error, ErrorKind};
 
-    in_chain(why.as_ref(), |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled())
-        || in_chain(why.as_ref(), |error: &Error| {
+    among(why.as_ref()).any(|error: &hyper::Error| error.is_incomplete_message() || error.is_canceled())
+        || among(why.as_ref()).any(|error: &Error| {
             matches!(
                 error.kind(),
                 ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
@@ -430,22 +430,7 @@ fn was_closed(why: &crate::body::BoxError) -> bool {
 
 /// Whether the request ended because its own body did: a client that went away, or sent what it did not announce.
 fn broken_by_body(why: &crate::body::BoxError) -> bool {
-    in_chain(why.as_ref(), hyper::Error::is_user)
-}
-
-/// Whether an error of this type is such a one, among the causes.
-fn in_chain<E: std::error::Error + 'static>(
-    why: &(dyn std::error::Error + 'static),
-    is: impl Fn(&E) -> bool,
-) -> bool {
-    let mut cause = Some(why);
-    while let Some(error) = cause {
-        if error.downcast_ref().is_some_and(&is) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    among(why.as_ref()).any(hyper::Error::is_user)
 }
 
 #[cfg(test)]

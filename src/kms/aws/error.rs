@@ -4,8 +4,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use http::StatusCode;
 
-use crate::aws::chain::{among, has_no_connection, metadata_is_away};
+use crate::aws::chain::{has_no_connection, metadata_is_away};
 use crate::kms::{Error, rest};
+use crate::net::among;
 use crate::s3::error::chain;
 
 /// Refusals that are about who asks, not about what for: other credentials may help.
